@@ -1,0 +1,101 @@
+"""Bearergate itself, all on: the shipped policy, key cache, metrics, access log to a file, every guard."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from bench.candidates.kind import Candidate, Service, Site
+from bench.processes import CannotRun, free_port, started, wait_until_listening
+from bench.versions import of_packages
+
+_ROOT: Final = Path(__file__).parents[2]
+_SHIPPED: Final = _ROOT / "policies" / "reference.yaml"
+_SCOPES: Final = ("USER_READ", "OFFLOADS_READ")
+
+_BULK: Final = """
+version: 1
+scopes:
+  USER_READ: {means: send and fetch large bodies}
+  OFFLOADS_READ: {means: nothing here}
+routes:
+  - name: bulk.down
+    match: GET /bulk/{name}
+    upstream: rest
+    allow: {api_key: USER_READ}
+  - name: bulk.up
+    match: POST /bulk/{name}
+    upstream: rest
+    allow: {api_key: USER_READ}
+"""
+
+
+def _start_proxy(site: Site, stack: ExitStack) -> Service:
+    command = [sys.executable, "-m", "gateway", "serve"]
+    return _start("bearergate", command, free_port(), site, stack)
+
+
+def _start_asgi(site: Site, stack: ExitStack) -> Service:
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "bench.apps.asgi_door:app", "--port", str(port), "--no-access-log"]
+    command += ["--log-level", "warning", "--loop", "uvloop", "--http", "httptools", "--lifespan", "on"]
+    return _start("bearergate-asgi", command, port, site, stack)
+
+
+def _start(name: str, command: list[str], port: int, site: Site, stack: ExitStack) -> Service:
+    policy = _SHIPPED
+    if site.is_bulk:
+        policy = site.folder / "bulk.yaml"
+        policy.write_text(_BULK)
+    upstream = f"http://127.0.0.1:{site.upstream_port}"
+    store = f"sqlite:///{site.folder / 'keys.sqlite3'}"
+    log = site.folder / "access.log"
+    env = {
+        "PYTHONPATH": str(_ROOT),
+        "BEARERGATE_POLICY": str(policy),
+        "BEARERGATE_UPSTREAMS": json.dumps({"rest": upstream, "graphql": upstream}),
+        "BEARERGATE_LISTEN": f"127.0.0.1:{port}",
+        "BEARERGATE_ADMIN_LISTEN": "127.0.0.1:0",
+        "BEARERGATE_STORE": store,
+        "BEARERGATE_ACCESS_LOG": str(log),
+    }
+    token = _make_key(store)
+    process = stack.enter_context(started(name, command, core=site.core, folder=site.folder, env=env))
+    return Service(port, (process,), wait_until_listening(process, port), token, log)
+
+
+def _make_key(store: str) -> str:
+    from gateway.assembly import open_key_service
+    from gateway.ports import StoreUnavailable
+
+    try:
+        with open_key_service(store) as service:
+            app = service.create_app("bench")
+            return service.create_key(app.id, name="bench", scopes=_SCOPES).token.reveal()
+    except StoreUnavailable as error:
+        raise CannotRun(f"no key could be made: {error}") from error
+
+
+def _versions() -> dict[str, str]:
+    return of_packages("bearergate", "uvicorn", "uvloop", "httptools", "msgspec", "orjson", "graphql-core")
+
+
+CANDIDATES: Final = (
+    Candidate(
+        "bearergate",
+        "`bearergate serve`: key cache, shipped policy, metrics, access log to a file, all guards",
+        _start_proxy,
+        _versions,
+        judges=True,
+    ),
+    Candidate(
+        "bearergate-asgi",
+        "the same through the ASGI door, on uvicorn with httptools",
+        _start_asgi,
+        _versions,
+        judges=True,
+    ),
+)

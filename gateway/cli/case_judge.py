@@ -1,0 +1,159 @@
+"""Judges cases by the corridor that judges requests in `serve`: only the store is made up, and nothing is forwarded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from gateway.cli.cases import Case, Expectation, Token
+from gateway.core.answers import answer_to
+from gateway.core.credential import AppId, Credential, CredentialKind, KeyDigest, KeyId
+from gateway.core.facts import facts_of
+from gateway.core.lifecycle import KeyState
+from gateway.core.policy.routes import Policy, Route
+from gateway.core.principal import KeyRecord, Principal
+from gateway.core.reasons import CannotDecide, Refusal, Verdict
+from gateway.core.token_kinds import read_authorization
+from gateway.judge import AwaitingBody, Judge, Passed, Stopped
+from gateway.ports import Missing
+
+NOW: Final = 1_000_000.0
+"""Seconds since the epoch at which every case is judged."""
+
+# Made-up tokens of each shape: the judge reads them as it reads any other.
+_TOKENS: Final = {
+    CredentialKind.API_KEY: b"casecasecasecas." + b"case" * 12,
+    CredentialKind.LEGACY_KEY: b"ca5e" * 8,
+}
+_USER_TOKEN: Final = b"eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiJjYXNlIn0.Y2FzZQ"
+_MALFORMED_TOKEN: Final = b"not-a-token"
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What the judge said of one case."""
+
+    outcome: str
+    status: int | None
+    """None when the request would be forwarded: then the upstream says it."""
+    reason: str
+    missing: frozenset[str]
+    fields: frozenset[str]
+    route: str
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One thing that was expected otherwise."""
+
+    what: str
+    expected: str
+    seen: str
+
+
+def judge_case(policy: Policy, case: Case) -> Seen:
+    """What the gateway would answer to the request of `case` under `policy`."""
+    headers = [(b"Host", b"gateway.example")]
+    authorization = _authorization(case.token)
+    if authorization is not None:
+        headers.append((b"Authorization", authorization))
+    if case.body is not None:
+        headers += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(case.body))]
+
+    facts = facts_of(case.method.encode(), case.target.encode(), headers, is_http_11=True)
+    if isinstance(facts, Refusal):
+        return _refused(policy, facts, None)
+
+    judge = Judge(policy, _MadeUpKeys(policy, case.token, authorization), _StoppedClock())
+    step = judge.on_head(facts)
+    if isinstance(step, AwaitingBody):
+        step = judge.on_body(step, case.body or b"")
+    if isinstance(step, Stopped):
+        return _refused(policy, step.because, step.route)
+
+    assert isinstance(step, Passed)  # made-up keys are always in memory
+    return Seen(Verdict.ALLOWED.value, None, "", frozenset(), frozenset(), step.allowed.route.name)
+
+
+def differences(expected: Expectation, seen: Seen) -> list[Difference]:
+    """Where the judgement is not the one that was expected; empty when it is."""
+    compared: tuple[tuple[str, object, object], ...] = (
+        ("outcome", expected.outcome, seen.outcome),
+        ("status", expected.status, seen.status),
+        ("reason", expected.reason, seen.reason),
+        ("missing", expected.missing, seen.missing),
+        ("fields", expected.fields, seen.fields),
+        ("route", expected.route, seen.route),
+    )
+    return [
+        Difference(what, _shown(wanted), _shown(got))
+        for what, wanted, got in compared
+        if wanted is not None and wanted != got
+    ]
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none, because the request is allowed"
+    if isinstance(value, frozenset):
+        return f"[{', '.join(sorted(value))}]"
+    return str(value) or "none"
+
+
+def _refused(policy: Policy, because: Refusal | CannotDecide, route: Route | None) -> Seen:
+    profile = None if route is None or route.graphql is None else route.graphql.status_profile
+    answer = answer_to(because, ref="", shape=policy.errors if route is None else route.errors, profile=profile)
+    is_refusal = isinstance(because, Refusal)
+    return Seen(
+        (Verdict.REFUSED if is_refusal else Verdict.CANNOT_DECIDE).value,
+        answer.status,
+        because.reason.label,
+        frozenset(because.missing_scopes) if isinstance(because, Refusal) else frozenset(),
+        frozenset(because.coordinates) if isinstance(because, Refusal) else frozenset(),
+        "" if route is None else route.name,
+    )
+
+
+def _authorization(token: Token) -> bytes | None:
+    if token.word == "none":
+        return None
+    if token.word == "malformed":
+        return b"Bearer " + _MALFORMED_TOKEN
+    if token.word == "user_token":
+        return b"Bearer " + _USER_TOKEN
+    return b"Bearer " + _TOKENS[token.kind or CredentialKind.API_KEY]
+
+
+class _StoppedClock:
+    def now(self) -> float:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+class _MadeUpKeys:
+    """A store that knows the case's own token, if that is a known one."""
+
+    def __init__(self, policy: Policy, token: Token, authorization: bytes | None) -> None:
+        self._record: KeyRecord | None = None
+        credential = read_authorization(authorization)
+        if isinstance(credential, Credential) and token.word != "unknown":
+            self._record = _record(policy, token, credential)
+
+    def cached(self, digest: KeyDigest) -> KeyRecord | Missing | None:
+        return self._record
+
+    async def find(self, credential: Credential) -> KeyRecord | None:
+        return self._record
+
+
+def _record(policy: Policy, token: Token, credential: Credential) -> KeyRecord:
+    # A revoked or an expired key had every scope, so nothing but its end refuses it.
+    scopes = token.scopes if token.kind is not None else frozenset(scope.name for scope in policy.scopes.scopes)
+    return KeyRecord(
+        credential.digest,
+        KeyState.REVOKED if token.word == "revoked" else KeyState.ACTIVE,
+        True,
+        NOW if token.word == "expired" else NOW + 1,
+        Principal(credential.kind, KeyId("case"), AppId("case"), scopes, token.features),
+    )

@@ -1,0 +1,61 @@
+"""What every command about keys shares: where the store is, who is asking, and one line for what went wrong."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Final
+
+import typer
+
+from gateway.keys.refused import KeyRefused
+from gateway.keys.service import KeyService
+from gateway.ports import StoreUnavailable
+
+DEFAULT_STORE: Final = "sqlite:///bearergate.sqlite3"
+
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="BEARERGATE_STORE", metavar="URL", help="Where keys are kept.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@contextmanager
+def key_service(store_url: str) -> Iterator[KeyService]:
+    """The control plane over the store, made on first use; a refusal or a broken store is one line and exit code 1."""
+    from gateway.assembly import open_key_service  # noqa: PLC0415 - `--help` need not load a database library
+
+    try:
+        with open_key_service(store_url) as service:
+            yield service
+    except (KeyRefused, StoreUnavailable) as error:
+        raise fail(str(error)) from None
+
+
+def fail(message: str) -> typer.Exit:
+    """Says what is wrong on standard error; raise what it returns."""
+    typer.echo(f"error: {one_line(message)}", err=True)
+    return typer.Exit(1)
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks or characters that a terminal would act upon."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def actor() -> str:
+    """Who the history will say did it."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (OSError, KeyError):
+        # A container may run under a user id that has no name.
+        return "cli"
+
+
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Columns padded to their widest cell, two spaces apart."""
+    lines = [header, *(tuple(one_line(cell) for cell in row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)

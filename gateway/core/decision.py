@@ -1,0 +1,90 @@
+"""The ladder: may this principal do this? Only this file makes an `Allowed`, and only an `Allowed` is forwarded.
+
+Refused by default at every rung: a kind the rule does not name, a scope that is missing, a field without a rule.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from gateway.core.graphql.canonical import canonical_body
+from gateway.core.graphql.request import GraphQLRequest
+from gateway.core.graphql.selection import Selection
+from gateway.core.policy.routes import Route
+from gateway.core.principal import Principal
+from gateway.core.reasons import Reason, Refusal
+
+INTROSPECTION: Final = frozenset(("Query.__schema", "Query.__type"))
+FREE: Final = frozenset(("Query.__typename", "Mutation.__typename", "Subscription.__typename"))
+
+
+class Allowed(msgspec.Struct, frozen=True):
+    """The request may be forwarded to `route.upstream`. `body` is what was judged, re-encoded, on GraphQL routes."""
+
+    route: Route
+    principal: Principal | None
+    """None on public routes called without a credential."""
+    body: bytes | None = None
+
+
+_KIND_NOT_ALLOWED: Final = Refusal(Reason.KIND_NOT_ALLOWED)
+
+
+def decide_public(route: Route) -> Allowed | Refusal:
+    """The judgement for a caller without a credential: only a route that says `allow: anyone` lets it pass."""
+    if not route.is_public:
+        return Refusal(Reason.CREDENTIAL_MISSING)
+    return Allowed(route, None)
+
+
+def decide(route: Route, principal: Principal) -> Allowed | Refusal:
+    """The judgement of a REST request."""
+    if route.is_public:
+        return Allowed(route, principal)
+
+    requirement = route.allow.get(principal.kind)
+    if requirement is None:
+        return _KIND_NOT_ALLOWED
+
+    missing = requirement.missing(principal)
+    if missing:
+        return Refusal(Reason.SCOPE_MISSING, missing_scopes=missing)
+
+    return Allowed(route, principal)
+
+
+def decide_graphql(
+    route: Route, principal: Principal, request: GraphQLRequest, selection: Selection
+) -> Allowed | Refusal:
+    """The judgement of a GraphQL request: every root field that it selects, and every ruled path below them.
+
+    One forbidden field refuses the whole document; the refusal names each missing scope and each coordinate.
+    """
+    rules = route.graphql
+    if rules is None:
+        return Refusal(Reason.FIELD_NOT_ALLOWED, "the route has no GraphQL rules")
+
+    reason: Reason | None = None
+    missing: list[str] = []
+    forbidden: list[str] = []
+    fields = rules.fields
+    for coordinate in (*selection.coordinates, *(path for path in fields if path in selection.paths)):
+        if coordinate in FREE:
+            continue
+        rule = rules.introspection if coordinate in INTROSPECTION else fields.get(coordinate)
+        requirement = None if rule is None else rule.get(principal.kind)
+        if requirement is None:
+            reason = Reason.FIELD_NOT_ALLOWED
+            forbidden.append(coordinate)
+            continue
+        lacking = requirement.missing(principal)
+        if lacking:
+            reason = reason or Reason.SCOPE_MISSING
+            missing += lacking
+            forbidden.append(coordinate)
+
+    if reason is not None:
+        return Refusal(reason, missing_scopes=tuple(sorted(set(missing))), coordinates=tuple(sorted(set(forbidden))))
+    return Allowed(route, principal, canonical_body(request, selection))

@@ -1,0 +1,457 @@
+"""The facts of a request: one reading of its head, or a refusal.
+
+In the order in which it happens: method, target, header fields, Host, framing. What comes out is what the policy
+judges and what the upstream is sent; nothing later looks at the client's bytes again. Ambiguity is refused, never
+repaired: a path that has two readings is 400, not normalised.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+from gateway.core.reasons import Reason, Refusal
+
+METHODS: Final = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
+_METHODS: Final = frozenset(METHODS)
+
+TARGET_LIMIT_BYTES: Final = 8192
+FIELD_LIMIT_BYTES: Final = 8192
+FIELDS_LIMIT: Final = 100
+
+
+class Role(IntEnum):
+    """What becomes of a request header field."""
+
+    FORWARD = 0
+    DROP = 1
+    AUTHORIZATION = 2
+    HOST = 3
+    CONTENT_LENGTH = 4
+    TRANSFER_ENCODING = 5
+    CONNECTION = 6
+    EXPECT = 7
+    UPGRADE = 8
+    CONTENT_TYPE = 9
+    CONTENT_ENCODING = 10
+    ACCEPT = 11
+    SINGLE = 12
+    """Forwarded, and refused when it comes twice (C20)."""
+    REFUSE = 13
+
+
+_ROLES: Final[dict[bytes, Role]] = {
+    b"authorization": Role.AUTHORIZATION,
+    b"host": Role.HOST,
+    b"content-length": Role.CONTENT_LENGTH,
+    b"transfer-encoding": Role.TRANSFER_ENCODING,
+    b"connection": Role.CONNECTION,
+    b"expect": Role.EXPECT,
+    b"upgrade": Role.UPGRADE,
+    b"content-type": Role.CONTENT_TYPE,
+    b"content-encoding": Role.CONTENT_ENCODING,
+    b"accept": Role.ACCEPT,
+    b"cookie": Role.SINGLE,
+    b"origin": Role.SINGLE,
+    b"range": Role.SINGLE,
+    b"if-range": Role.SINGLE,
+    b"user-agent": Role.SINGLE,
+    # Hop by hop (RFC 9110 section 7.6.1), whether nominated or not (C13).
+    b"keep-alive": Role.DROP,
+    b"proxy-authorization": Role.DROP,
+    b"proxy-authenticate": Role.DROP,
+    b"proxy-connection": Role.DROP,
+    b"proxy": Role.DROP,
+    b"te": Role.DROP,
+    b"trailer": Role.DROP,
+    b"http2-settings": Role.DROP,
+    # Credentials that are not read here do not pass either (D14).
+    b"x-api-key": Role.DROP,
+    # Where the client claims to be, or what it claims to have asked for: rebuilt by us, or gone (C7, B26, B27).
+    b"forwarded": Role.DROP,
+    b"x-real-ip": Role.DROP,
+    b"cf-connecting-ip": Role.DROP,
+    b"true-client-ip": Role.DROP,
+    b"x-client-ip": Role.DROP,
+    b"x-cluster-client-ip": Role.DROP,
+    b"x-http-method": Role.DROP,
+    b"x-http-method-override": Role.DROP,
+    b"x-method-override": Role.DROP,
+    b"x-request-id": Role.DROP,
+    b"via": Role.DROP,
+}
+_DROPPED_PREFIXES: Final = (b"x-gateway-", b"x-forwarded-", b"x-original-", b"x-rewrite-", b"x-envoy-")
+
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
+
+
+class Field(msgspec.Struct, frozen=True):
+    """A header field name as it was classified once. `start` is `name: ` in lower case, ready to be written."""
+
+    name: bytes
+    start: bytes
+    role: int
+    """A `Role`, as a plain int: comparing members of an IntEnum costs the loop over the fields three times as much."""
+
+
+def classify(name: bytes) -> Field:
+    """What becomes of the request header field `name`, in any case."""
+    lower = name.lower()
+    if _TOKEN.fullmatch(name) is None or b"_" in name:
+        # CGI-style upstreams read `_` as `-`: `X_Gateway_Key_Id` would be an identity of the client's making (A11, C5).
+        return Field(lower, lower + b": ", int(Role.REFUSE))
+
+    dashed = lower.replace(b".", b"-")
+    role = _ROLES.get(lower, Role.FORWARD)
+    if (
+        dashed.startswith(_DROPPED_PREFIXES)
+        or dashed in (b"x-forwarded", b"x-gateway")
+        or (dashed != lower and dashed in _ROLES)
+    ):
+        role = Role.DROP
+    return Field(lower, lower + b": ", int(role))
+
+
+class FieldNames(dict[bytes, Field]):
+    """Classified names, remembered: clients send the same few spellings again and again. Bounded, never evicted."""
+
+    __slots__ = ()
+    LIMIT: Final = 1024
+
+    def __missing__(self, name: bytes) -> Field:
+        field = classify(name)
+        if len(self) < self.LIMIT and len(name) <= 64:
+            self[name] = field
+        return field
+
+
+class RequestFacts(msgspec.Struct, frozen=True):
+    """One request as it is judged and as it will be sent."""
+
+    method: bytes
+    target: bytes
+    """Path and query, byte for byte as they came: already canonical."""
+    path: bytes
+    query: bytes
+    host: bytes
+    fields: list[bytes]
+    """What is forwarded of the client's header: `name: `, value, CRLF, `name: `, … in the client's order."""
+    authorization: bytes | None
+    content_type: bytes | None
+    content_encoding: bytes | None
+    accept: bytes
+    content_length: int
+    """Bytes of the body; -1 when the body is chunked; 0 when there is none."""
+    has_length: bool
+    """The client wrote a Content-Length, so a body of no bytes is said upstream as well."""
+    keeps_alive: bool
+    expects_continue: bool
+    query_credential: bool
+    """The query has a parameter that looks like a credential (B32)."""
+
+
+_CRLF: Final = b"\r\n"
+_FORWARD: Final = int(Role.FORWARD)
+_DROP: Final = int(Role.DROP)
+_AUTHORIZATION: Final = int(Role.AUTHORIZATION)
+_HOST: Final = int(Role.HOST)
+_ACCEPT: Final = int(Role.ACCEPT)
+_SINGLE: Final = int(Role.SINGLE)
+_CONTENT_TYPE: Final = int(Role.CONTENT_TYPE)
+_CONTENT_LENGTH: Final = int(Role.CONTENT_LENGTH)
+_TRANSFER_ENCODING: Final = int(Role.TRANSFER_ENCODING)
+_CONNECTION: Final = int(Role.CONNECTION)
+_EXPECT: Final = int(Role.EXPECT)
+_UPGRADE: Final = int(Role.UPGRADE)
+_CONTENT_ENCODING: Final = int(Role.CONTENT_ENCODING)
+_NAMES: Final = FieldNames()
+_HOST_AND_PORT: Final = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+
+_REPEATED: Final = {
+    Role.AUTHORIZATION: Refusal(Reason.CREDENTIAL_REPEATED, "more than one `Authorization`"),
+    Role.HOST: Refusal(Reason.HOST_INVALID, "more than one `Host`"),
+    Role.CONTENT_LENGTH: Refusal(Reason.FRAMING_AMBIGUOUS, "more than one `Content-Length`"),
+    Role.TRANSFER_ENCODING: Refusal(Reason.FRAMING_AMBIGUOUS, "more than one `Transfer-Encoding`"),
+}
+
+
+def facts_of(
+    method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], is_http_11: bool
+) -> RequestFacts | Refusal:
+    """The one reading of a request head. Values must already be free of control bytes other than HTAB.
+
+    `headers` are (name, value) pairs in the order of the wire, names in any case.
+    """
+    if method not in _METHODS:
+        return Refusal(Reason.METHOD_UNKNOWN, allowed_methods=tuple(known.decode() for known in METHODS))
+
+    canonical = canonical_target(target)
+    if type(canonical) is Refusal:
+        return canonical
+    path, query = canonical  # type: ignore[misc]
+
+    if len(headers) > FIELDS_LIMIT:
+        return Refusal(Reason.HEAD_TOO_LARGE, f"more than {FIELDS_LIMIT} header fields")
+    if max([len(value) for _, value in headers], default=0) > FIELD_LIMIT_BYTES:
+        return Refusal(Reason.HEAD_TOO_LARGE, f"a header field of more than {FIELD_LIMIT_BYTES} bytes")
+
+    fields: list[bytes] = []
+    authorization = host = content_type = content_encoding = length = coding = connection = expect = upgrade = None
+    accept = b""
+    singles: set[bytes] | None = None
+    names = _NAMES
+    for name, value in headers:
+        field = names[name]
+        role = field.role
+        if role == _FORWARD:
+            fields += (field.start, value, _CRLF)
+        elif role == _DROP:
+            continue
+        elif role == _AUTHORIZATION:
+            if authorization is not None:
+                return _REPEATED[Role.AUTHORIZATION]
+            authorization = value
+        elif role == _HOST:
+            if host is not None:
+                return _REPEATED[Role.HOST]
+            host = value
+        elif role == _ACCEPT:
+            accept = value if not accept else accept + b", " + value
+            fields += (field.start, value, _CRLF)
+        elif role == _SINGLE:
+            if singles is None:
+                singles = set()
+            if field.name in singles:
+                return Refusal(Reason.HEADER_REFUSED, f"more than one `{field.name.decode()}`")
+            singles.add(field.name)
+            fields += (field.start, value, _CRLF)
+        elif role == _CONTENT_TYPE:
+            if content_type is not None:
+                return Refusal(Reason.HEADER_REFUSED, "more than one `content-type`")
+            content_type = value
+        elif role == _CONTENT_LENGTH:
+            if length is not None:
+                return _REPEATED[Role.CONTENT_LENGTH]
+            length = value
+        elif role == _TRANSFER_ENCODING:
+            if coding is not None:
+                return _REPEATED[Role.TRANSFER_ENCODING]
+            coding = value
+        elif role == _CONNECTION:
+            connection = value if connection is None else connection + b"," + value
+        elif role == _EXPECT:
+            if expect is not None:
+                return Refusal(Reason.EXPECTATION_REFUSED, "more than one `Expect`")
+            expect = value
+        elif role == _UPGRADE:
+            upgrade = value if upgrade is None else upgrade + b"," + value
+        elif role == _CONTENT_ENCODING:
+            if content_encoding is not None:
+                return Refusal(Reason.HEADER_REFUSED, "more than one `content-encoding`")
+            content_encoding = value
+        else:
+            return Refusal(Reason.HEADER_REFUSED, "a header name that is no token, or has `_` in it")
+
+    if host is None or (host not in _HOSTS and not host_is_valid(host)):
+        return Refusal(Reason.HOST_INVALID, "no `Host`" if host is None else "`Host` is no host and port")
+
+    content_length = 0
+    if length is not None or coding is not None:
+        framing = body_length(length, coding, is_http_11)
+        if type(framing) is Refusal:
+            return framing
+        content_length = framing  # type: ignore[assignment]
+
+    if upgrade is not None:
+        if content_length != 0:
+            return Refusal(Reason.FRAMING_AMBIGUOUS, "`Upgrade` together with a body")
+        if b"websocket" in upgrade.lower():
+            return Refusal(Reason.UPGRADE_REFUSED, "`Upgrade: websocket`")
+
+    if expect is not None and expect.lower() != b"100-continue":
+        return Refusal(Reason.EXPECTATION_REFUSED)
+
+    keeps_alive = is_http_11
+    if connection is not None and connection not in _KEEP_ALIVE:
+        keeps_alive, fields = _without_nominated(connection, keeps_alive, fields)
+    if content_type is not None:
+        fields += (b"content-type: ", content_type, _CRLF)
+    if content_encoding is not None:
+        fields += (b"content-encoding: ", content_encoding, _CRLF)
+
+    return RequestFacts(
+        method,
+        target,
+        path,
+        query,
+        host,
+        fields,
+        authorization,
+        content_type,
+        content_encoding,
+        accept,
+        content_length,
+        length is not None,
+        keeps_alive,
+        expect is not None,
+        bool(query) and _names_a_credential(query),
+    )
+
+
+# -- the target: RFC 3986 section 3.3, narrowed to the strings with one reading (B1-B34)
+
+_PATH_PLAIN: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,=:@/"
+_QUERY_PLAIN: Final = bytes(byte for byte in range(0x21, 0x7F) if byte not in b'"#<>%')
+_UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_TRIPLET: Final = re.compile(rb"%(?:([0-9A-F]{2})|.{0,2})", re.DOTALL)
+_ANY_TRIPLET: Final = re.compile(rb"%(?:([0-9A-Fa-f]{2})|.{0,2})", re.DOTALL)
+# Encoded, each of these has two readings at some pair of hops: / \ % ; ? # and controls (B3-B5, B9-B11, B15, B24).
+_NEVER_ENCODED: Final = frozenset(b"/\\%;?#\x7f") | frozenset(range(0x20))
+
+
+def _refused(detail: str) -> Refusal:
+    return Refusal(Reason.TARGET_REFUSED, detail)
+
+
+def canonical_target(target: bytes) -> tuple[bytes, bytes] | Refusal:
+    """(path, query) of an origin-form target that is already canonical, else a refusal. Nothing is rewritten."""
+    if len(target) > TARGET_LIMIT_BYTES:
+        return Refusal(Reason.TARGET_TOO_LONG, f"a target of more than {TARGET_LIMIT_BYTES} bytes")
+
+    path, _, query = target.partition(b"?")
+    if path[:1] != b"/":
+        return _refused("the target does not start with `/`")
+
+    if path.translate(None, _PATH_PLAIN):
+        fault = _encoded_path_fault(path)
+        if fault:
+            return _refused(fault)
+
+    if b"//" in path:
+        return _refused("an empty path segment")
+
+    if b"/." in path and not _DOTTED.isdisjoint(path.split(b"/")):
+        return _refused("a dot segment")
+
+    if query and query.translate(None, _QUERY_PLAIN):
+        fault = _query_fault(query)
+        if fault:
+            return _refused(fault)
+    return path, query
+
+
+_DOTTED: Final = frozenset((b".", b".."))
+
+
+def _encoded_path_fault(path: bytes) -> str:
+    """What is wrong with a path that has more than plain characters in it; empty when it is canonical."""
+    if path.translate(None, _PATH_PLAIN + b"%"):
+        return "a byte that does not belong in a path"
+    decoded = bytearray()
+    place = 0
+    for match in _TRIPLET.finditer(path):
+        hexadecimal = match.group(1)
+        if hexadecimal is None:
+            return "a percent sign without two upper-case hexadecimal digits"
+        byte = int(hexadecimal, 16)
+        if byte in _NEVER_ENCODED:
+            return "a percent-encoded delimiter or control"
+        if byte in _UNRESERVED:
+            return "a percent-encoded character that needs no encoding"
+        decoded += path[place : match.start()]
+        decoded.append(byte)
+        place = match.end()
+    decoded += path[place:]
+    try:
+        decoded.decode("utf-8")
+    except UnicodeDecodeError:
+        return "percent-encoded bytes that are not UTF-8"
+    return ""
+
+
+def _query_fault(query: bytes) -> str:
+    if query.translate(None, _QUERY_PLAIN + b"%"):
+        return "a byte that does not belong in a query"
+    for match in _ANY_TRIPLET.finditer(query):
+        if match.group(1) is None:
+            return "a percent sign without two hexadecimal digits"
+        if match.group(1) == b"00":
+            return "a percent-encoded NUL"
+    return ""
+
+
+_CREDENTIAL_PARAMETERS: Final = frozenset((b"access_token", b"api_key", b"token"))
+
+
+def _names_a_credential(query: bytes) -> bool:
+    """Whether a parameter of the query is named like a credential, also when its name is percent-encoded."""
+    for parameter in query.replace(b";", b"&").split(b"&"):
+        name = parameter.partition(b"=")[0]
+        if b"%" in name:
+            name = _ANY_TRIPLET.sub(lambda match: bytes((int(match.group(1) or b"00", 16),)), name)
+        if name.lower() in _CREDENTIAL_PARAMETERS:
+            return True
+    return False
+
+
+def host_is_valid(host: bytes) -> bool:
+    """Whether `host` is `uri-host [":" port]` (RFC 9110 section 7.2), without user info, lists or spaces (C9)."""
+    match = _HOST_AND_PORT.fullmatch(host)
+    if match is None or (match.group(1) is not None and int(match.group(1)) > 65535):
+        return False
+    if len(_HOSTS) < FieldNames.LIMIT:
+        _HOSTS.add(host)
+    return True
+
+
+_HOSTS: Final[set[bytes]] = set()
+"""Hosts that were found valid: bounded, and what is not in it is only looked at again."""
+
+
+def body_length(length: bytes | None, coding: bytes | None, is_http_11: bool) -> int | Refusal:
+    """The body's length in bytes, or -1 when it is chunked. RFC 9112 section 6, without its repairs (A1-A9)."""
+    if coding is not None:
+        if length is not None:
+            return Refusal(Reason.FRAMING_AMBIGUOUS, "`Transfer-Encoding` together with `Content-Length`")
+        if not is_http_11:
+            return Refusal(Reason.FRAMING_AMBIGUOUS, "`Transfer-Encoding` in HTTP/1.0")
+        if coding.lower() != b"chunked":
+            return Refusal(Reason.FRAMING_AMBIGUOUS, "a `Transfer-Encoding` other than `chunked`")
+        return -1
+    if length is None:
+        return 0
+    if _LENGTH.fullmatch(length) is None:
+        return Refusal(Reason.FRAMING_AMBIGUOUS, "`Content-Length` is not 1 to 18 digits")
+    return int(length)
+
+
+_KEEP_ALIVE: Final = (b"keep-alive", b"Keep-Alive")
+# A client may not talk us into dropping these by nominating them (C1-C3).
+_NEVER_NOMINATED: Final = frozenset((b"cookie: ", b"origin: ", b"accept: ", b"user-agent: ", b"range: ", b"if-range: "))
+
+
+def _without_nominated(connection: bytes, keeps_alive: bool, fields: list[bytes]) -> tuple[bool, list[bytes]]:
+    """(keeps alive, fields) after `Connection`: options that name a field take it out (RFC 9110 section 7.6.1)."""
+    options = {option.strip().lower() for option in connection.split(b",")}
+    if b"close" in options:
+        keeps_alive = False
+    nominated = {option + b": " for option in options} - _NEVER_NOMINATED
+    if nominated.isdisjoint(fields[::3]):
+        return keeps_alive, fields
+    kept: list[bytes] = []
+    for place in range(0, len(fields), 3):
+        if fields[place] not in nominated:
+            kept += fields[place : place + 3]
+    return keeps_alive, kept
+
+
+_CONTROLS_KEPT: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
+
+
+def has_control_bytes(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether any value has a control byte other than HTAB, for doors whose server does not promise it (A16, C28)."""
+    return any(value.translate(None, _CONTROLS_KEPT) for _, value in headers)

@@ -1,0 +1,113 @@
+"""The policy document: what the files say, typed and placed. No dict and no YAML travels past here."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import msgspec
+
+from gateway.core.graphql.limits import GraphQLLimits
+from gateway.core.policy.faults import Place
+from gateway.core.policy.routes import ErrorShape, StatusProfile
+
+
+class Text(msgspec.Struct, frozen=True):
+    """A text with its place."""
+
+    value: str
+    place: Place
+
+
+class ScopeEntry(msgspec.Struct, frozen=True):
+    """One declared scope."""
+
+    name: Text
+    means: str
+    aliases: tuple[Text, ...] = ()
+    is_sensitive: bool = False
+    only_for: str = ""
+
+
+class ScopeRule(msgspec.Struct, frozen=True):
+    """`api_key:` the scopes that a key must have: all of them, or any one."""
+
+    scopes: tuple[Text, ...]
+    any_of: bool = False
+
+
+class UserRule(msgspec.Struct, frozen=True):
+    """`user_token:` whose data it may be. Without a subject, any user's."""
+
+    place: Place
+    subject: Text | None = None
+
+
+class AllowEntry(msgspec.Struct, frozen=True):
+    """Which kinds of credential may, and what each must fulfil. A kind that is not named may not."""
+
+    place: Place
+    api_key: ScopeRule | None = None
+    user_token: UserRule | None = None
+
+
+class FieldEntry(msgspec.Struct, frozen=True):
+    """The rule of one GraphQL field: a root coordinate or a path below one."""
+
+    coordinate: Text
+    allow: AllowEntry
+
+
+class GraphQLEntry(msgspec.Struct, frozen=True):
+    """What a GraphQL route allows."""
+
+    fields: tuple[FieldEntry, ...]
+    introspection: AllowEntry | None
+    limits: GraphQLLimits
+
+
+class DeprecatedEntry(msgspec.Struct, frozen=True):
+    """Since when a route is deprecated, when it ends, where that is explained, and which route replaces it."""
+
+    since: date | None = None
+    sunset: date | None = None
+    link: str = ""
+    replacement: Text | None = None
+
+
+class ErrorsEntry(msgspec.Struct, frozen=True):
+    """How refusals are worded, and with which statuses on a GraphQL route."""
+
+    shape: ErrorShape
+    profile: StatusProfile
+    place: Place
+
+
+class RouteEntry(msgspec.Struct, frozen=True):
+    """One route. `allow` is None on public routes and on GraphQL routes."""
+
+    name: Text
+    method: str
+    path: Text
+    parameters: tuple[str, ...]
+    upstream: Text
+    is_public: bool
+    allow: AllowEntry | None
+    errors: ErrorsEntry | None
+    graphql: GraphQLEntry | None
+    deprecated: DeprecatedEntry | None
+    takes_body: bool
+    body_limit_bytes: int
+
+
+class PolicyDocument(msgspec.Struct, frozen=True):
+    """All files of one policy together."""
+
+    scopes: tuple[ScopeEntry, ...]
+    routes: tuple[RouteEntry, ...]
+    route_names: tuple[Text, ...]
+    """Of every route that has a name, those with faults elsewhere included."""
+    errors: ErrorsEntry | None
+    place: Place
+    """Where the first file begins."""
+    has_routes: bool
+    """Whether any route was written, readable or not."""

@@ -1,0 +1,135 @@
+"""`graphql:` of a route: rules by field, who may introspect, and limits."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gateway.core.graphql.limits import GraphQLLimits
+from gateway.core.policy.document import FieldEntry, GraphQLEntry, Text
+from gateway.core.policy.faults import nearest
+from gateway.core.policy.rules import GRAPHQL_SUBJECTS, allow_entry
+from gateway.core.policy.tree import Node
+from gateway.core.policy.values import Values
+
+GRAPHQL_KEYS: Final = ("fields", "introspection", "limits")
+ROOTS: Final = ("Query", "Mutation")
+
+HIGHEST_LIMITS: Final = {"tokens": 20_000, "depth": 50, "aliases": 1_000, "directives": 1_000, "root_fields": 1_000}
+"""How far a policy may raise each limit."""
+
+_COORDINATE: Final = re.compile(r"(?:Query|Mutation)(?:\.[_A-Za-z][_0-9A-Za-z]{0,127}){1,20}")
+_NAMES: Final = re.compile(r"[_A-Za-z][_0-9A-Za-z]*(?:\.[_A-Za-z][_0-9A-Za-z]*)*")
+
+
+def graphql_entry(values: Values, node: Node, title: str) -> GraphQLEntry | None:
+    """What `graphql` says; None when it is not even a mapping."""
+    members = values.members(node, f"`graphql` of {title}", GRAPHQL_KEYS)
+    if members is None:
+        return None
+
+    fields: tuple[FieldEntry, ...] = ()
+    if "fields" in members:
+        fields = _fields(values, members["fields"][1], title)
+    else:
+        values.fault(
+            node.place,
+            f"{title} names no GraphQL fields, so nobody may do anything",
+            "add `fields:` with rules such as `Query.user: {api_key: USER_READ}`",
+        )
+
+    introspection = None
+    if "introspection" in members:
+        introspection = allow_entry(values, members["introspection"][1], "`introspection`", GRAPHQL_SUBJECTS)
+    limits = _limits(values, members["limits"][1]) if "limits" in members else GraphQLLimits()
+    return GraphQLEntry(fields, introspection, limits)
+
+
+def _fields(values: Values, node: Node, title: str) -> tuple[FieldEntry, ...]:
+    entries = values.entries(node, f"`fields` of {title}")
+    if entries is None:
+        return ()
+    if not entries:
+        values.fault(
+            node.place,
+            f"{title} names no GraphQL fields, so nobody may do anything",
+            "add rules such as `Query.user: {api_key: USER_READ}`",
+        )
+
+    fields: list[FieldEntry] = []
+    for coordinate, rule in entries:
+        allow = allow_entry(values, rule, f"`{coordinate.value}`", GRAPHQL_SUBJECTS)
+        if _is_coordinate(values, coordinate) and allow is not None:
+            fields.append(FieldEntry(coordinate, allow))
+
+    roots = {root_of(coordinate.value) for coordinate, _ in entries if coordinate.value.count(".") == 1}
+    for coordinate, _ in entries:
+        root = root_of(coordinate.value)
+        if _COORDINATE.fullmatch(coordinate.value) and root not in roots:
+            values.fault(
+                coordinate.place,
+                f"`{coordinate.value}` can never be reached, because `{root}` has no rule and is refused",
+                f"add a rule for `{root}`",
+            )
+    return tuple(fields)
+
+
+def root_of(coordinate: str) -> str:
+    """The root coordinate that a field path stands below, or is: `Query.user` of `Query.user.name`."""
+    return ".".join(coordinate.split(".")[:2])
+
+
+def _is_coordinate(values: Values, coordinate: Text) -> bool:
+    """Whether the key of a rule names a field by its path from `Query` or `Mutation`."""
+    written = coordinate.value
+    first, _, rest = written.partition(".")
+    if _COORDINATE.fullmatch(written):
+        if not rest.startswith("__"):
+            return True
+        if rest == "__typename":
+            values.fault(coordinate.place, "`__typename` needs no rule: it is free", "take this rule out")
+        else:
+            values.fault(
+                coordinate.place, f"`{written}` is introspection", "write the rule as `introspection:`, beside `fields`"
+            )
+        return False
+
+    if "*" in written:
+        values.fault(
+            coordinate.place, f"`{written}` has a wildcard, and there are none", "name each field that is allowed"
+        )
+    elif first == "Subscription":
+        values.fault(coordinate.place, "subscriptions are not served", "take this rule out")
+    elif _NAMES.fullmatch(written) is None:
+        values.fault(coordinate.place, f"`{written}` is not a GraphQL field", "write a path such as `Query.user`")
+    elif not rest:
+        values.fault(
+            coordinate.place,
+            f"`{written}` does not say whether it is a query or a mutation",
+            f"write `Query.{written}` or `Mutation.{written}`",
+        )
+    else:
+        root = nearest(first, ROOTS)
+        if root is not None:
+            values.fault(
+                coordinate.place,
+                f"`{written}` does not begin with `Query` or `Mutation`",
+                f"did you mean `{root}.{rest}`?",
+            )
+        else:
+            values.fault(
+                coordinate.place,
+                f"`{written}` names a field by its type, which only a schema could tell",
+                f"write the path from the root, such as `Query.offloads.files.{rest}`",
+            )
+    return False
+
+
+def _limits(values: Values, node: Node) -> GraphQLLimits:
+    members = values.members(node, "`limits`", tuple(HIGHEST_LIMITS)) or {}
+    chosen: dict[str, int] = {}
+    for key, (_, value) in members.items():
+        number = values.whole_number(value, key, HIGHEST_LIMITS[key])
+        if number is not None:
+            chosen[key] = number
+    return GraphQLLimits(**chosen)

@@ -1,0 +1,160 @@
+"""From the files as they were written to the policy document: every key known, every value of its type.
+
+Reads on after a fault, so that one run names them all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.core.policy.document import ErrorsEntry, PolicyDocument, RouteEntry, ScopeEntry, Text
+from gateway.core.policy.faults import Fault
+from gateway.core.policy.route_entries import errors_entry, name_of, route_entry
+from gateway.core.policy.routes import ErrorShape
+from gateway.core.policy.rules import texts
+from gateway.core.policy.tree import Listing, Node, Scalar
+from gateway.core.policy.values import Meant, Values
+from gateway.core.scopes import SCOPE_NAME
+
+VERSION: Final = "1"
+
+FILE_KEYS: Final = ("version", "errors", "scopes", "routes")
+SCOPE_KEYS: Final = ("means", "aliases", "sensitive", "only_for")
+
+_FEATURE: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_SCOPE_RULE: Final = "use letters, digits and `_ . : -`, beginning with a letter"
+
+
+def read_policy(files: Sequence[Node]) -> tuple[PolicyDocument, list[Fault]]:
+    """The document that all files of a policy (at least one) make together, and what is wrong with them."""
+    values = Values()
+    scopes: list[ScopeEntry] = []
+    routes: list[RouteEntry] = []
+    names: list[Text] = []
+    errors: ErrorsEntry | None = None
+    has_routes = False
+    for file in files:
+        values.check_secrets(file)
+        members = values.members(file, "a policy file", FILE_KEYS)
+        if members is None:
+            has_routes = True  # it may have some, if it could be read
+            continue
+
+        _check_version(values, file, members["version"][1] if "version" in members else None)
+        if "errors" in members:
+            errors = _errors(values, members["errors"], errors)
+        if "scopes" in members:
+            for name, node in values.entries(members["scopes"][1], "`scopes`") or ():
+                scope = _scope(values, name, node)
+                if scope is not None:
+                    scopes.append(scope)
+        if "routes" in members:
+            listed = _listed(values, members["routes"])
+            has_routes = has_routes or listed is None or bool(listed)
+            for node in listed or ():
+                named = name_of(node)
+                if named is not None:
+                    names.append(named)
+                route = route_entry(values, node)
+                if route is not None:
+                    routes.append(route)
+
+    document = PolicyDocument(tuple(scopes), tuple(routes), tuple(names), errors, files[0].place, has_routes)
+    return document, values.faults
+
+
+def _check_version(values: Values, file: Node, node: Node | None) -> None:
+    if node is None:
+        values.fault(
+            file.place,
+            "the file does not say which version of the policy language it is written in",
+            "begin it with `version: 1`",
+        )
+        return
+    written = node.text if isinstance(node, Scalar) and node.is_plain else ""
+    if written == VERSION:
+        return
+    if re.fullmatch("[1-9][0-9]*", written):
+        values.fault(
+            node.place,
+            f"version {written} of the policy language is newer than this gateway",
+            "write `version: 1`, or upgrade the gateway",
+        )
+    else:
+        values.fault(node.place, "`version` must be the number 1", "write `version: 1`")
+
+
+def _errors(values: Values, member: tuple[Text, Node], before: ErrorsEntry | None) -> ErrorsEntry | None:
+    """The shape of refusals that belong to no route; one file says it for all."""
+    errors = errors_entry(values, member[1])
+    if errors is None:
+        return before
+    if before is not None:
+        values.fault(
+            errors.place,
+            f"`errors` is said already, in {before.place.file} on line {before.place.line}",
+            "keep one of the two",
+        )
+        return before
+    if errors.shape is ErrorShape.GRAPHQL:
+        values.fault(errors.place, "requests that match no route are not GraphQL", "use `problem` or `platform`")
+    return errors
+
+
+def _listed(values: Values, member: tuple[Text, Node]) -> tuple[Node, ...] | None:
+    key, node = member
+    if isinstance(node, Listing):
+        return node.items
+    values.fault(key.place, "`routes` must be a list", "begin each route with a dash, as in `- name: users.read`")
+    return None
+
+
+def _scope(values: Values, name: Text, node: Node) -> ScopeEntry | None:
+    if SCOPE_NAME.fullmatch(name.value) is None:
+        values.fault(name.place, f"`{name.value}` cannot be the name of a scope", f"{_SCOPE_RULE}, such as `USER_READ`")
+        return None
+    title = f"scope `{name.value}`"
+    misspelt: set[str] = set()
+    members = values.members(
+        node, title, SCOPE_KEYS, meant={"description": Meant("means", "write `means`")}, misspelt=misspelt
+    )
+    if members is None:
+        return None
+
+    means = only_for = None
+    if "means" in members:
+        means = values.text(members["means"][1], "means", "read user data")
+    elif "means" not in misspelt:
+        values.fault(
+            name.place,
+            f"{title} does not say what it means",
+            "add `means:` with a few words on what a key with it may do",
+        )
+    aliases = _aliases(values, members["aliases"][1]) if "aliases" in members else ()
+    is_sensitive = "sensitive" in members and values.flag(members["sensitive"][1], "sensitive") is True
+    if "only_for" in members:
+        only_for = values.word(
+            members["only_for"][1], "only_for", _FEATURE, "engagement", "name a feature of Apps in small letters"
+        )
+    return ScopeEntry(
+        name, "" if means is None else means.value, aliases, is_sensitive, "" if only_for is None else only_for.value
+    )
+
+
+def _aliases(values: Values, node: Node) -> tuple[Text, ...]:
+    if not isinstance(node, Listing) or not node.items:
+        values.fault(
+            node.place,
+            "`aliases` must be a list of older spellings",
+            "write it as `aliases: [user.read]`, or leave it out",
+        )
+        return ()
+    aliases = texts(values, node, "aliases", "user.read")
+    for alias in aliases:
+        if SCOPE_NAME.fullmatch(alias.value) is None:
+            values.fault(
+                alias.place, f"`{alias.value}` cannot be an alias of a scope", f"{_SCOPE_RULE}, such as `user.read`"
+            )
+    return aliases

@@ -1,0 +1,186 @@
+"""Compiled routes, and the one place where a request finds its own.
+
+A path is matched as the bytes that came, never decoded: the head guard has already refused every path that is not
+canonical. First the exact paths (one dict per method), then a trie of segments, in which a literal beats a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+from gateway.core.credential import CredentialKind
+from gateway.core.graphql.limits import GraphQLLimits
+from gateway.core.policy.requirement import Requirement
+from gateway.core.reasons import Reason, Refusal
+from gateway.core.scopes import ScopeRegistry
+
+
+class ErrorShape(Enum):
+    """How a route's refusals are worded."""
+
+    PROBLEM = "problem"
+    """RFC 9457 `application/problem+json`."""
+    PLATFORM = "platform"
+    """`{message, errorCode, ref}`."""
+    GRAPHQL = "graphql"
+    """A GraphQL response with `errors`, its status by the route's profile."""
+
+
+class StatusProfile(Enum):
+    """Which HTTP statuses a GraphQL route answers with: the specification changed, and old clients did not."""
+
+    DRAFT_2026 = "draft-2026"
+    Y2023 = "2023"
+    LEGACY_200 = "legacy-200"
+
+
+class GraphQLRules(msgspec.Struct, frozen=True):
+    """What a GraphQL route allows, field by field. A root field that is not in `fields` is refused."""
+
+    fields: dict[str, dict[CredentialKind, Requirement]]
+    """By root coordinate (`Query.user`), or by a path below one (`Query.offloads.files.link`), which adds to it."""
+    limits: GraphQLLimits
+    introspection: dict[CredentialKind, Requirement]
+    """Governs `__schema` and `__type`; empty means refused. `__typename` is free."""
+    status_profile: StatusProfile
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One operation that the gateway forwards, and for whom."""
+
+    name: str
+    method: bytes
+    pattern: str
+    upstream: str
+    is_public: bool
+    allow: dict[CredentialKind, Requirement]
+    """By kind of credential; empty for public routes and for GraphQL routes, which are judged by field."""
+    errors: ErrorShape
+    graphql: GraphQLRules | None
+    takes_body: bool
+    body_limit_bytes: int
+    """0 means unlimited: the body is streamed and counted, never held."""
+    parameters: tuple[str, ...]
+    deprecated: tuple[tuple[bytes, bytes], ...] = ()
+    """Header lines for every answer of a deprecated route: `Deprecation`, `Sunset`, `Link`."""
+
+
+METHODS: Final = (b"DELETE", b"GET", b"OPTIONS", b"PATCH", b"POST", b"PUT")
+"""What `match` may name. HEAD follows the GET route (B29); anything else is never served."""
+
+MAX_PARAMETER_BYTES: Final = 128
+PARAMETER_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
+"""What a `{parameter}` takes: the unreserved characters of RFC 3986, as raw bytes (B23)."""
+
+
+_DOTTED: Final = frozenset((b".", b".."))
+
+
+def is_parameter_value(segment: bytes) -> bool:
+    """Whether a `{parameter}` takes this segment: 1 to 128 unreserved bytes, and never `.` or `..` (B22)."""
+    return (
+        0 < len(segment) <= MAX_PARAMETER_BYTES
+        and not segment.translate(None, PARAMETER_BYTES)
+        and segment not in _DOTTED
+    )
+
+
+class _Node:
+    """One place in the trie: where each literal segment leads, where a parameter leads, which route ends here."""
+
+    __slots__ = ("literals", "parameter", "route")
+
+    def __init__(self) -> None:
+        self.literals: dict[bytes, _Node] = {}
+        self.parameter: _Node | None = None
+        self.route: Route | None = None
+
+
+def _walk(node: _Node, segments: list[bytes], at: int) -> Route | None:
+    """The most specific route for the segments from `at` on: the literal branch first, then the parameter."""
+    for index in range(at, len(segments)):
+        segment = segments[index]
+        literal = node.literals.get(segment)
+        parameter = node.parameter
+        if literal is None:
+            if parameter is None or not is_parameter_value(segment):
+                return None
+            node = parameter
+        elif parameter is None or not is_parameter_value(segment):
+            node = literal
+        else:
+            # Both could lead on. The literal is narrower; the parameter is asked only when that branch ends in nothing.
+            found = _walk(literal, segments, index + 1)
+            return found if found is not None else _walk(parameter, segments, index + 1)
+    return node.route
+
+
+class Policy:
+    """A compiled policy: immutable, and swapped whole by a reload."""
+
+    __slots__ = ("_exact", "_tries", "errors", "revision", "routes", "scopes", "upstreams")
+
+    def __init__(self, revision: str, scopes: ScopeRegistry, routes: Iterable[Route], errors: ErrorShape) -> None:
+        self.revision = revision
+        self.scopes = scopes
+        self.routes = tuple(routes)
+        self.errors = errors
+        self.upstreams = frozenset(route.upstream for route in self.routes)
+        self._exact: dict[bytes, dict[bytes, Route]] = {}
+        self._tries: dict[bytes, _Node] = {}
+        for route in self.routes:
+            self._place(route)
+        # RFC 9110 9.3.2: HEAD is GET without the content, so it is allowed to whom GET is.
+        if b"GET" in self._exact:
+            self._exact[b"HEAD"] = self._exact[b"GET"]
+        if b"GET" in self._tries:
+            self._tries[b"HEAD"] = self._tries[b"GET"]
+
+    def route_for(self, method: bytes, path: bytes) -> Route | Refusal:
+        """The one route for a canonical path, or why there is none."""
+        exact = self._exact.get(method)
+        if exact is not None:
+            route = exact.get(path)
+            if route is not None:
+                return route
+
+        trie = self._tries.get(method)
+        if trie is not None:
+            route = _walk(trie, path.split(b"/"), 1)
+            if route is not None:
+                return route
+
+        return self._no_route(path)
+
+    def _place(self, route: Route) -> None:
+        path = route.pattern.encode("ascii")
+        if not route.parameters:
+            self._exact.setdefault(route.method, {})[path] = route
+            return
+
+        node = self._tries.setdefault(route.method, _Node())
+        for segment in path.split(b"/")[1:]:
+            if segment.startswith(b"{"):
+                if node.parameter is None:
+                    node.parameter = _Node()
+                node = node.parameter
+            else:
+                node = node.literals.setdefault(segment, _Node())
+        node.route = route
+
+    def _no_route(self, path: bytes) -> Refusal:
+        """404, or 405 with the methods that this path does have (RFC 9110 15.5.6)."""
+        segments = path.split(b"/")
+        methods = [
+            method.decode("ascii")
+            for method in sorted({*self._exact, *self._tries})
+            if path in self._exact.get(method, {})
+            or (method in self._tries and _walk(self._tries[method], segments, 1) is not None)
+        ]
+        if not methods:
+            return Refusal(Reason.ROUTE_UNKNOWN)
+        return Refusal(Reason.METHOD_NOT_ALLOWED, allowed_methods=tuple(methods))

@@ -1,0 +1,1 @@
+"""The demo: example upstreams, Apps and keys around a real gateway, all from one file of example data."""

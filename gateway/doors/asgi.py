@@ -1,0 +1,426 @@
+"""The ASGI door: the same judge behind a plain ASGI application, for any server that tells the truth about a request.
+
+Everything that is judged is copied out of the scope before the first await and the scope is not read again: a server
+that appends trailer fields to the headers later changes nothing (A22). What a server cannot give, this door cannot
+make up: it relies on `raw_path`, and on the server's own reader for what a head was before it became a scope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from gateway.core.answers import answer_to
+from gateway.core.facts import RequestFacts, facts_of, has_control_bytes
+from gateway.core.outgoing import ResponseFacts, peer_lines, request_head
+from gateway.core.policy.routes import Route
+from gateway.core.principal import Principal
+from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
+from gateway.doors.outcomes import outcome_of
+from gateway.doors.services import Services
+from gateway.judge import AwaitingBody, AwaitingKey, Passed, Stopped
+from gateway.ports import UpstreamExchange, UpstreamFailed
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+READ_AHEAD_LIMIT_BYTES: Final = 256 * 1024
+"""Bytes of an answer held for a client that does not take them; beyond it the upstream is not read."""
+WATCH_AFTER_SECONDS: Final = 0.5
+"""A request that takes longer than this is worth a task that notices when its client leaves."""
+
+_NO_RAW_PATH: Final = CannotDecide(Reason.INTERNAL_FAULT, "the ASGI server gives no `raw_path`")
+_NOT_HTTP_1: Final = Refusal(Reason.VERSION_UNSUPPORTED)
+_CONTROL_BYTES: Final = Refusal(Reason.REQUEST_MALFORMED, "a control byte in a header value")
+
+
+class AnswerBrokeOff(Exception):
+    """Raised to the ASGI server so that it ends the connection: an answer that is not complete must not look so."""
+
+
+class ClientLeft(Exception):
+    """The client closed the connection before it was answered."""
+
+
+class AsgiDoor:
+    """The application. One instance serves all requests; each gets a `_Request` of its own."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await _Request(self._services, scope).serve(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 4403})  # before accept: the server answers 403
+        else:
+            raise RuntimeError(f"scope type `{scope['type']}` is not served here")
+
+
+class _Request:
+    """One request, from scope to outcome. Also the sink of its upstream exchange."""
+
+    __slots__ = (
+        "_began",
+        "_body_bytes",
+        "_bytes_out",
+        "_chunks",
+        "_ended",
+        "_exchange",
+        "_facts",
+        "_failed",
+        "_forwarded",
+        "_held",
+        "_method",
+        "_paused_reading",
+        "_peer",
+        "_ref",
+        "_response",
+        "_services",
+        "_status",
+        "_wake",
+        "_writable",
+        "facts",
+    )
+
+    def __init__(self, services: Services, scope: Scope) -> None:
+        self._services = services
+        self._began = services.clock.monotonic()
+        self._ref = services.references.new()
+        client = scope.get("client")
+        self._peer = client[0] if client else "unix"
+        self._method = scope["method"].encode("latin-1")
+        self.facts = _facts_of_scope(scope, self._method)
+        self._facts: RequestFacts | None = None
+        self._body_bytes = self._bytes_out = self._status = 0
+        self._forwarded = 0.0
+        self._exchange: UpstreamExchange | None = None
+        self._response: ResponseFacts | None = None
+        self._chunks: list[bytes] = []
+        self._held = 0
+        self._paused_reading = False
+        self._ended = False
+        self._failed: tuple[Reason, str, bool] | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._writable: asyncio.Event | None = None
+
+    async def serve(self, receive: Receive, send: Send) -> None:
+        services = self._services
+        services.in_flight += 1
+        try:
+            await self._walk(receive, send)
+        finally:
+            services.in_flight -= 1
+            if self._exchange is not None:
+                self._exchange.abandon()
+
+    async def _walk(self, receive: Receive, send: Send) -> None:
+        judge = self._services.judge
+        facts = self.facts
+        if not isinstance(facts, RequestFacts):
+            await self._answer(send, Stopped(facts, judge.snapshot))
+            return
+
+        self._facts = facts
+        step: Passed | Stopped | AwaitingKey | AwaitingBody = judge.on_head(facts)
+        route: Route | None = None
+        principal: Principal | None = None
+        try:
+            if isinstance(step, AwaitingKey):
+                step = await judge.on_key(step)
+            if isinstance(step, AwaitingBody):
+                route, principal = step.route, step.principal
+                body = await self._whole_body(receive, step.route.body_limit_bytes)
+                step = (
+                    judge.on_body(step, body)
+                    if isinstance(body, bytes)
+                    else Stopped(body, step.snapshot, route, None, principal)
+                )
+            if isinstance(step, Stopped):
+                await self._answer(send, step)
+                return
+            route, principal = step.allowed.route, step.allowed.principal
+            await self._forward(step, facts, receive, send)
+        except ClientLeft:
+            self._record(Verdict.CLIENT_GONE, None, route, principal, "the client closed the connection")
+
+    async def _whole_body(self, receive: Receive, limit: int) -> bytes | Refusal:
+        assert self._facts is not None  # set before
+        if 0 < limit < self._facts.content_length:
+            return Refusal(Reason.BODY_TOO_LARGE)
+        pieces: list[bytes] = []
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            piece = message.get("body", b"")
+            self._body_bytes += len(piece)
+            if 0 < limit < self._body_bytes:
+                return Refusal(Reason.BODY_TOO_LARGE)
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+
+    # -- forwarding
+
+    async def _forward(self, passed: Passed, facts: RequestFacts, receive: Receive, send: Send) -> None:
+        allowed, services = passed.allowed, self._services
+        upstream = services.upstreams[allowed.route.upstream]
+        head = request_head(
+            facts,
+            upstream.authority,
+            peer_lines(self._peer.encode("ascii", "replace"), services.scheme),
+            passed.snapshot.identity.of(allowed.principal),
+            self._ref.encode(),
+            allowed.body,
+        )
+        streams = allowed.body is None and facts.content_length != 0
+        self._forwarded = services.clock.monotonic()
+        exchange = upstream.take()
+        for attempt in (1, 2):
+            try:
+                self._exchange = exchange = exchange or await upstream.connect()
+            except UpstreamFailed as fault:
+                await self._upstream_failed(send, passed, fault.reason, fault.detail)
+                return
+            exchange.send(
+                head if allowed.body is None else head + allowed.body,
+                self,
+                answers_head=self._method == b"HEAD",
+                ends=not streams,
+            )
+            side: asyncio.Task[None] | asyncio.TimerHandle = (
+                asyncio.ensure_future(self._send_body(exchange, receive, passed))
+                if streams
+                else asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._watch, receive)
+            )
+            try:
+                await self._relay(send, passed)
+            finally:
+                side.cancel()
+            failed = self._failed
+            if failed is None:
+                self._record(Verdict.ALLOWED, None, allowed.route, allowed.principal, "")
+                return
+            reason, detail, retriable = failed
+            if attempt == 1 and retriable and self._method in (b"GET", b"HEAD") and facts.content_length == 0:
+                self._failed, exchange = None, None
+                continue
+            await self._upstream_failed(send, passed, reason, detail)
+            return
+
+    async def _send_body(self, exchange: UpstreamExchange, receive: Receive, passed: Passed) -> None:
+        assert self._facts is not None  # set before
+        is_chunked = self._facts.content_length < 0
+        limit = passed.allowed.route.body_limit_bytes
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                # Not complete, so it is never completed upstream either (A20, A21).
+                self._give_up(Reason.REQUEST_MALFORMED, "")
+                return
+            piece = message.get("body", b"")
+            self._body_bytes += len(piece)
+            if 0 < limit < self._body_bytes:
+                self._give_up(Reason.BODY_TOO_LARGE, "")
+                return
+            if self._exchange is not exchange:
+                return
+            if piece:
+                exchange.send_body(piece, is_chunked=is_chunked)
+            if not message.get("more_body", False):
+                exchange.end_body(is_chunked=is_chunked)
+                return
+            if self._writable is not None:
+                await self._writable.wait()
+
+    def _watch(self, receive: Receive) -> None:
+        task = asyncio.ensure_future(self._until_disconnect(receive))
+        _WATCHES.add(task)
+        task.add_done_callback(_WATCHES.discard)
+
+    async def _until_disconnect(self, receive: Receive) -> None:
+        while not self._ended and self._failed is None:
+            if (await receive())["type"] == "http.disconnect":
+                self._give_up(Reason.REQUEST_MALFORMED, "")
+                return
+
+    def _give_up(self, reason: Reason, detail: str) -> None:
+        if self._ended or self._failed is not None:
+            return
+        if self._exchange is not None:
+            self._exchange.abandon()
+            self._exchange = None
+        self._failed = (reason, detail, False)
+        self._woken()
+
+    async def _relay(self, send: Send, passed: Passed) -> None:
+        """Passes the answer on as it comes, at the client's pace."""
+        started = False
+        while True:
+            if not self._chunks and not self._ended and self._failed is None and (started or self._response is None):
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+            if self._failed is not None:
+                return
+            if not started and self._response is not None:
+                started = True
+                await send(self._start_message(self._response, passed.allowed.route))
+            data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            ended = self._ended
+            self._chunks, self._held = [], 0
+            if self._paused_reading and self._exchange is not None:
+                self._paused_reading = False
+                self._exchange.resume()
+            if data or ended:
+                self._bytes_out += len(data)
+                await send({"type": "http.response.body", "body": data, "more_body": not ended})
+            if ended:
+                return
+
+    def _start_message(self, facts: ResponseFacts, route: Route) -> Message:
+        self._status = facts.status
+        pieces = facts.fields
+        headers = [(pieces[at][:-2].lower(), pieces[at + 1]) for at in range(0, len(pieces), 3)]
+        if facts.has_length:
+            headers.append((b"content-length", b"%d" % facts.content_length))
+        if not facts.says_cache_control and not route.is_public:
+            headers.append((b"cache-control", b"private"))
+        headers += route.deprecated
+        headers.append((b"x-gateway-request-id", self._ref.encode()))
+        return {"type": "http.response.start", "status": facts.status, "headers": headers}
+
+    # -- ResponseSink
+
+    def response_started(self, facts: ResponseFacts, data: bytes) -> None:
+        self._response = facts
+        if data:
+            self.response_data(data)
+        self._woken()
+
+    def response_data(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._held += len(data)
+        if self._held > READ_AHEAD_LIMIT_BYTES and not self._paused_reading and self._exchange is not None:
+            self._paused_reading = True
+            self._exchange.pause()
+        self._woken()
+
+    def response_ended(self) -> None:
+        self._ended = True
+        self._exchange = None
+        self._woken()
+
+    def response_failed(self, reason: Reason, detail: str, *, retriable: bool) -> None:
+        self._failed = (reason, detail, retriable)
+        self._exchange = None
+        self._woken()
+
+    def request_paused(self) -> None:
+        self._writable = asyncio.Event()
+
+    def request_resumed(self) -> None:
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+
+    def _woken(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    # -- ends
+
+    async def _upstream_failed(self, send: Send, passed: Passed, reason: Reason, detail: str) -> None:
+        route, principal = passed.allowed.route, passed.allowed.principal
+        if reason is Reason.REQUEST_MALFORMED:
+            raise ClientLeft
+        if self._response is not None:
+            self._record(Verdict.UPSTREAM_FAILED, reason, route, principal, detail)
+            raise AnswerBrokeOff(reason.sentence)
+        because: Refusal | CannotDecide = Refusal(reason, detail)
+        verdict = Verdict.UPSTREAM_FAILED
+        if reason is Reason.OVERLOADED:
+            because, verdict = CannotDecide(reason, detail), Verdict.CANNOT_DECIDE
+        elif reason is Reason.BODY_TOO_LARGE:
+            verdict = Verdict.REFUSED
+        await self._answer(send, Stopped(because, passed.snapshot, route, None, principal), verdict)
+
+    async def _answer(self, send: Send, stopped: Stopped, verdict: Verdict | None = None) -> None:
+        because, route = stopped.because, stopped.route
+        facts = self._facts
+        answer = answer_to(
+            because,
+            ref=self._ref,
+            shape=stopped.snapshot.policy.errors if route is None else route.errors,
+            profile=None if route is None or route.graphql is None else route.graphql.status_profile,
+            accept=b"" if facts is None else facts.accept,
+        )
+        self._status = answer.status
+        headers = [*answer.fields, (b"content-length", b"%d" % len(answer.body))]
+        if answer.closes or facts is None or facts.content_length != 0:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        body = b"" if self._method == b"HEAD" else answer.body
+        self._bytes_out = len(body)
+        await send({"type": "http.response.body", "body": body})
+        if verdict is None:
+            verdict = Verdict.CANNOT_DECIDE if isinstance(because, CannotDecide) else Verdict.REFUSED
+        kind = None if stopped.credential is None else stopped.credential.kind
+        self._record(verdict, because.reason, route, stopped.principal, because.detail, kind)
+
+    def _record(
+        self,
+        verdict: Verdict,
+        reason: Reason | None,
+        route: Route | None,
+        principal: Principal | None,
+        detail: str,
+        kind: Any = None,
+    ) -> None:
+        services = self._services
+        services.recorder.record(
+            outcome_of(
+                self._ref,
+                verdict,
+                reason,
+                self._status,
+                self._facts,
+                route,
+                principal,
+                kind,
+                self._peer,
+                self._began,
+                self._forwarded,
+                services.clock.monotonic(),
+                self._body_bytes,
+                self._bytes_out,
+                detail,
+            )
+        )
+
+
+_WATCHES: Final[set[asyncio.Task[None]]] = set()
+
+
+def _facts_of_scope(scope: Scope, method: bytes) -> RequestFacts | Refusal | CannotDecide:
+    """The facts, from a scope that is read here and nowhere else."""
+    if scope.get("http_version", "1.1") not in ("1.0", "1.1"):
+        # HTTP/2 frames a body without saying so in the head, and the head is all that is judged here.
+        return _NOT_HTTP_1
+    raw_path = scope.get("raw_path")
+    if not isinstance(raw_path, bytes):
+        return _NO_RAW_PATH
+    query = scope.get("query_string", b"")
+    target = raw_path if not query else raw_path + b"?" + query
+    headers = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
+    if has_control_bytes(headers):
+        return _CONTROL_BYTES
+    if scope.get("root_path"):
+        return CannotDecide(
+            Reason.INTERNAL_FAULT, "mounted under a `root_path`: the target judged would not be the one sent"
+        )
+    return facts_of(method, target, headers, scope.get("http_version", "1.1") != "1.0")

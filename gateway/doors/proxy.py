@@ -1,0 +1,637 @@
+"""The proxy door: an HTTP/1.1 protocol class that uvicorn runs, from bytes to bytes with no framework between.
+
+One `ClientConnection` per client socket, one request at a time on it. The walk of a request is `head_read` → `_go` →
+`_forward` → `response_started` … `response_ended` → `_finish`; whatever leaves it early goes through `_refuse`.
+A connection carries no identity: each request is judged from its own head (A28).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+from gateway.core.answers import answer_to
+from gateway.core.credential import CredentialKind
+from gateway.core.facts import RequestFacts, facts_of
+from gateway.core.outgoing import ResponseFacts, peer_lines, request_head
+from gateway.core.policy.routes import Route
+from gateway.core.principal import Principal
+from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
+from gateway.doors.outcomes import outcome_of
+from gateway.doors.services import Services
+from gateway.judge import AwaitingBody, AwaitingKey, Passed, Snapshot, Stopped
+from gateway.ports import Upstream, UpstreamExchange, UpstreamFailed
+from gateway.wire.chunked import LAST_CHUNK, chunk_head
+from gateway.wire.limits import LINGER_LIMIT_BYTES, PIPELINE_LIMIT_BYTES
+from gateway.wire.request_reader import RequestReader
+
+_LOG: Final = logging.getLogger("bearergate")
+
+NEVER: Final = float("inf")
+
+_STATUS_LINES: Final = {
+    status: b"HTTP/1.1 %d %s\r\n"
+    % (status, HTTPStatus(status).phrase.encode() if status in HTTPStatus._value2member_map_ else b"")
+    for status in range(200, 600)
+}
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def protocol_factory(services: Services) -> Callable[..., ClientConnection]:
+    """What `uvicorn.Config(http=...)` takes: makes the protocol of one client connection."""
+
+    def make(config: Any, server_state: Any, app_state: Any = None, _loop: Any = None) -> ClientConnection:
+        return ClientConnection(services, server_state.connections, server_state.tasks)
+
+    return make
+
+
+class ClientConnection(RequestReader, asyncio.Protocol):
+    """One client socket."""
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_body_ended",
+        "_bytes_out",
+        "_facts",
+        "_forwarded_at",
+        "_keeps_alive",
+        "_lingers",
+        "_passed",
+        "_peer",
+        "_peer_lines",
+        "_rechunks",
+        "_ref",
+        "_ref_bytes",
+        "_response",
+        "_retried",
+        "_sent_head",
+        "_server_connections",
+        "_server_tasks",
+        "_services",
+        "_snapshot",
+        "_started_at",
+        "_status",
+        "_task",
+        "_thrown_away",
+        "_transport",
+        "_upstream",
+        "_waits_for_body",
+        "deadline",
+        "under_way",
+    )
+
+    def __init__(
+        self,
+        services: Services,
+        server_connections: set[Any],
+        server_tasks: set[asyncio.Task[None]],
+    ) -> None:
+        super().__init__()
+        self._services = services
+        self._server_connections = server_connections
+        self._server_tasks = server_tasks
+        self._transport: asyncio.Transport
+        self._peer = ""
+        self._peer_lines = b""
+        self._lingers = False
+        self._thrown_away = 0
+        self._keeps_alive = True
+        self._task: asyncio.Task[None] | None = None
+        self._upstream: UpstreamExchange | None = None
+        self._snapshot: Snapshot | None = None
+        self._facts: RequestFacts | None = None
+        self._passed: Passed | None = None
+        self._waits_for_body: AwaitingBody | None = None
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._body_ended = True
+        self._response: ResponseFacts | None = None
+        self._sent_head = b""
+        self._retried = False
+        self._started_at = self._forwarded_at = 0.0
+        self._bytes_out = 0
+        self._status = 0
+        self._ref = ""
+        self._ref_bytes = b""
+        self._rechunks = False
+        self.under_way = False
+        self.deadline = NEVER
+
+    # -- asyncio and uvicorn
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        services = self._services
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0] if isinstance(peer, tuple) else "unix"
+        self._peer_lines = peer_lines(self._peer.encode("ascii", "replace"), services.scheme)
+        services.connections.add(self)
+        self._server_connections.add(self)
+        self.deadline = services.clock.monotonic() + services.timeouts.head
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingers:
+            self._thrown_away += len(data)
+            if self._thrown_away > LINGER_LIMIT_BYTES:
+                self._transport.abort()
+            return
+        idle = not self.under_way and not self._buffer
+        try:
+            self.feed(data)
+        except Exception as fault:
+            self._fault(fault)
+            return
+        if not self.under_way:
+            if idle and self._buffer:
+                self.deadline = self._services.clock.monotonic() + self._services.timeouts.head
+        elif len(self._buffer) > PIPELINE_LIMIT_BYTES:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        # A client that has said all it had to say may still read its answer.
+        self._keeps_alive = False
+        return self.under_way and self._body_ended and not self._lingers
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        services = self._services
+        services.connections.discard(self)
+        self._server_connections.discard(self)
+        self.deadline = NEVER
+        if self._task is not None:
+            self._task.cancel()
+        if self.under_way:
+            self._drop_upstream()
+            self._record(Verdict.CLIENT_GONE, None, "the client closed the connection")
+            self.under_way = False
+            services.in_flight -= 1
+
+    def pause_writing(self) -> None:
+        self.deadline = self._services.clock.monotonic() + self._services.timeouts.write_idle
+        if self._upstream is not None:
+            self._upstream.pause()
+
+    def resume_writing(self) -> None:
+        self.deadline = (
+            NEVER if self.under_way else self._services.clock.monotonic() + self._services.timeouts.keep_alive
+        )
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    def shutdown(self) -> None:
+        """uvicorn drains: an idle connection closes now, a busy one after its answer."""
+        if self.under_way:
+            self._keeps_alive = False
+        elif not self._lingers:
+            self._transport.close()
+
+    def timed_out(self) -> None:
+        """The deadline has passed: too slow to send, too slow to take, or idle."""
+        self.deadline = NEVER
+        if self._lingers:
+            self._transport.abort()
+        elif not self.under_way:
+            if self._buffer:
+                self._begin()
+                self._refuse(Refusal(Reason.HEAD_TIMEOUT), None)
+            else:
+                self._transport.close()
+        elif not self._body_ended and self._response is None:
+            self._refuse(Refusal(Reason.BODY_TIMEOUT), None)
+        else:
+            self._abort(Verdict.CLIENT_GONE, None, "the client took no bytes of the answer in time")
+
+    # -- RequestReader
+
+    def head_read(self) -> None:
+        self._begin()
+        facts = facts_of(self.method, self.target, self.headers, self.is_http_11)
+        if type(facts) is Refusal:
+            self._refuse(facts, None)
+            return
+        self._facts = facts  # type: ignore[assignment]
+        self._keeps_alive = facts.keeps_alive and not self._services.draining  # type: ignore[union-attr]
+        self._body_ended = facts.content_length == 0  # type: ignore[union-attr]
+        self._go(self._services.judge.on_head(facts))  # type: ignore[arg-type]
+
+    def reading_refused(self, refusal: Refusal) -> None:
+        if self._lingers:
+            return
+        if not self.under_way:
+            self._begin()
+        if self._response is not None:
+            self._abort(Verdict.REFUSED, refusal.reason, refusal.detail)
+            return
+        self._refuse(refusal, None)
+
+    def body_read(self, data: bytes) -> None:
+        self._body_bytes += len(data)
+        waiting = self._waits_for_body
+        if waiting is not None:
+            limit = waiting.route.body_limit_bytes
+            if 0 < limit < self._body_bytes:
+                self._refuse(Refusal(Reason.BODY_TOO_LARGE), None)
+                return
+            self._body.append(data)
+            self._await_more_body()
+            return
+
+        passed, upstream = self._passed, self._upstream
+        if upstream is None or passed is None or self._facts is None:
+            return
+        limit = passed.allowed.route.body_limit_bytes
+        if 0 < limit < self._body_bytes:
+            self._refuse(Refusal(Reason.BODY_TOO_LARGE), None)
+            return
+        self._await_more_body()
+        upstream.send_body(data, is_chunked=self._facts.content_length < 0)
+
+    def body_ended(self) -> None:
+        self._body_ended = True
+        self.deadline = NEVER
+        waiting = self._waits_for_body
+        if waiting is not None:
+            self._waits_for_body = None
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            self._body = []
+            self._go(self._services.judge.on_body(waiting, body))
+        elif self._upstream is not None and self._facts is not None:
+            self._upstream.end_body(is_chunked=self._facts.content_length < 0)
+
+    def _await_more_body(self) -> None:
+        self.deadline = self._services.clock.monotonic() + self._services.timeouts.body_idle
+
+    # -- the walk
+
+    def _begin(self) -> None:
+        services = self._services
+        self.under_way = True
+        services.in_flight += 1
+        self._started_at = services.clock.monotonic()
+        self.deadline = NEVER
+        self._ref = ref = services.references.new()
+        self._ref_bytes = ref.encode()
+        self._snapshot = services.judge.snapshot
+        self._facts = None
+        self._passed = None
+        self._response = None
+        self._waits_for_body = None
+        self._body_ended = True
+        self._retried = self._rechunks = False
+        self._body_bytes = self._bytes_out = self._status = 0
+        self._forwarded_at = 0.0
+
+    def _go(self, step: Passed | Stopped | AwaitingKey | AwaitingBody) -> None:
+        kind = type(step)
+        if kind is Passed:
+            self._passed = step  # type: ignore[assignment]
+            self._forward(step)  # type: ignore[arg-type]
+        elif kind is Stopped:
+            self._refuse(step.because, step)  # type: ignore[union-attr, arg-type]
+        elif kind is AwaitingBody:
+            self._collect(step)  # type: ignore[arg-type]
+        else:
+            self._start(self._find_key(step))  # type: ignore[arg-type]
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._task = task
+        self._server_tasks.add(task)
+        task.add_done_callback(self._server_tasks.discard)
+
+    async def _find_key(self, awaiting: AwaitingKey) -> None:
+        try:
+            step: Passed | Stopped | AwaitingBody = await self._services.judge.on_key(awaiting)
+        except Exception as fault:
+            self._task = None
+            self._fault(fault)
+            return
+        self._task = None
+        if self.under_way:
+            self._go(step)
+            self._feed_held()
+
+    def _collect(self, awaiting: AwaitingBody) -> None:
+        """Reads the body of a request whose rule needs it; nothing is sent or connected before (D6)."""
+        length = awaiting.facts.content_length
+        limit = awaiting.route.body_limit_bytes
+        if length == 0:
+            self._go(self._services.judge.on_body(awaiting, b""))
+            return
+        if 0 < limit < length:
+            self._refuse(Refusal(Reason.BODY_TOO_LARGE), None, awaiting.route, awaiting.principal)
+            return
+        self._waits_for_body = awaiting
+        self._body = []
+        self._invite_body(awaiting.facts)
+
+    def _invite_body(self, facts: RequestFacts) -> None:
+        if facts.expects_continue and self.is_http_11:
+            self._transport.write(_CONTINUE)
+        self._await_more_body()
+        self.expect_body(facts.content_length)
+
+    def _forward(self, passed: Passed) -> None:
+        facts = self._facts
+        assert facts is not None  # set by head_read
+        allowed = passed.allowed
+        services = self._services
+        upstream = services.upstreams[allowed.route.upstream]
+        self._sent_head = head = request_head(
+            facts,
+            upstream.authority,
+            self._peer_lines,
+            passed.snapshot.identity.of(allowed.principal),
+            self._ref_bytes,
+            allowed.body,
+        )
+        self._forwarded_at = services.clock.monotonic()
+        exchange = upstream.take()
+        if exchange is None:
+            self._start(self._connect(upstream))
+        else:
+            self._send(exchange, head)
+
+    async def _connect(self, upstream: Upstream) -> None:
+        try:
+            exchange = await upstream.connect()
+        except UpstreamFailed as fault:
+            self._task = None
+            if self.under_way:
+                self._upstream_failed(fault.reason, fault.detail)
+                self._feed_held()
+            return
+        self._task = None
+        if not self.under_way:
+            exchange.abandon()
+            return
+        self._send(exchange, self._sent_head)
+        self._feed_held()
+
+    def _send(self, exchange: UpstreamExchange, head: bytes) -> None:
+        self._upstream = exchange
+        facts, passed = self._facts, self._passed
+        assert facts is not None  # set on the way here
+        assert passed is not None
+        body = passed.allowed.body
+        streams = body is None and facts.content_length != 0
+        exchange.send(
+            head if body is None else head + body, self, answers_head=facts.method == b"HEAD", ends=not streams
+        )
+        if streams:
+            self._invite_body(facts)
+
+    # -- ResponseSink
+
+    def response_started(self, facts: ResponseFacts, data: bytes) -> None:
+        passed, request = self._passed, self._facts
+        assert passed is not None  # an exchange was sent
+        assert request is not None
+        route = passed.allowed.route
+        self._response = facts
+        self._status = status = facts.status
+        length = facts.content_length
+        if length >= 0:
+            framing = b"content-length: %d\r\n" % length if facts.has_length else b""
+        elif self.is_http_11:
+            framing = b"transfer-encoding: chunked\r\n"
+            self._rechunks = True
+        else:
+            framing = b""
+            self._keeps_alive = False
+        if not self._body_ended:
+            # An early answer: what is left of the body would be read as the next request (A26, R12).
+            self._keeps_alive = False
+        parts = [_STATUS_LINES[status], *facts.fields, framing]
+        if not facts.says_cache_control and not route.is_public:
+            parts.append(b"cache-control: private\r\n")
+        for name, value in route.deprecated:
+            parts += (name, b": ", value, b"\r\n")
+        parts += (b"x-gateway-request-id: ", self._ref_bytes)
+        parts.append(b"\r\n\r\n" if self._keeps_alive else b"\r\nconnection: close\r\n\r\n")
+        if data:
+            self._bytes_out = len(data)
+            if self._rechunks:
+                parts += (chunk_head(len(data)), data, b"\r\n")
+            else:
+                parts.append(data)
+        # One write for head and body: two would be two system calls and two packets.
+        self._transport.write(b"".join(parts))
+
+    def response_data(self, data: bytes) -> None:
+        self._bytes_out += len(data)
+        if self._rechunks:
+            self._transport.writelines((chunk_head(len(data)), data, b"\r\n"))
+        else:
+            self._transport.write(data)
+
+    def response_ended(self) -> None:
+        self._upstream = None
+        if self._rechunks:
+            self._transport.write(LAST_CHUNK)
+        self._record(Verdict.ALLOWED, None, "")
+        self._finish()
+
+    def response_failed(self, reason: Reason, detail: str, *, retriable: bool) -> None:
+        self._upstream = None
+        facts, passed = self._facts, self._passed
+        assert passed is not None  # an exchange was sent
+        if (
+            retriable
+            and not self._retried
+            and facts is not None
+            and facts.method in (b"GET", b"HEAD")
+            and facts.content_length == 0
+        ):
+            # RFC 9110 9.2.2: a safe request that met a connection closed while idle goes once more, on a new one (R9).
+            self._retried = True
+            upstream = self._services.upstreams[passed.allowed.route.upstream]
+            self._start(self._connect(upstream))
+            return
+        self._upstream_failed(reason, detail)
+
+    def request_paused(self) -> None:
+        self._transport.pause_reading()
+        self.deadline = NEVER
+
+    def request_resumed(self) -> None:
+        self._transport.resume_reading()
+        if not self._body_ended:
+            self._await_more_body()
+
+    def _upstream_failed(self, reason: Reason, detail: str) -> None:
+        passed = self._passed
+        assert passed is not None  # only what has passed meets an upstream
+        if self._response is not None:
+            # Part of the answer is out. It must not look complete: no last chunk, no orderly close (A47, R10).
+            self._abort(Verdict.UPSTREAM_FAILED, reason, detail)
+            return
+        verdict = Verdict.CANNOT_DECIDE if reason is Reason.OVERLOADED else Verdict.UPSTREAM_FAILED
+        because = CannotDecide(reason, detail) if reason is Reason.OVERLOADED else Refusal(reason, detail)
+        self._answer(because, verdict, passed.allowed.route, passed.allowed.principal, None)
+
+    # -- ends
+
+    def _refuse(
+        self,
+        because: Refusal | CannotDecide,
+        stopped: Stopped | None,
+        route: Route | None = None,
+        principal: Principal | None = None,
+    ) -> None:
+        kind: CredentialKind | None = None
+        if stopped is not None:
+            route, principal = stopped.route, stopped.principal
+            if stopped.credential is not None:
+                kind = stopped.credential.kind
+        elif self._passed is not None:
+            route, principal = self._passed.allowed.route, self._passed.allowed.principal
+        elif self._waits_for_body is not None:
+            route, principal = self._waits_for_body.route, self._waits_for_body.principal
+        self._drop_upstream()
+        verdict = Verdict.CANNOT_DECIDE if type(because) is CannotDecide else Verdict.REFUSED
+        self._answer(because, verdict, route, principal, kind)
+
+    def _answer(
+        self,
+        because: Refusal | CannotDecide,
+        verdict: Verdict,
+        route: Route | None,
+        principal: Principal | None,
+        kind: CredentialKind | None,
+    ) -> None:
+        """The answer that we make ourselves; it leaves the connection in order, or closes it."""
+        assert self._snapshot is not None  # set by _begin
+        if self._response is not None:
+            self._abort(verdict, because.reason, because.detail)
+            return
+        facts = self._facts
+        policy = self._snapshot.policy
+        answer = answer_to(
+            because,
+            ref=self._ref,
+            shape=policy.errors if route is None else route.errors,
+            profile=None if route is None or route.graphql is None else route.graphql.status_profile,
+            accept=b"" if facts is None else facts.accept,
+        )
+        if answer.closes or facts is None or not self._body_ended:
+            self._keeps_alive = False
+        self._status = answer.status
+        parts = [_STATUS_LINES[answer.status]]
+        parts += [b"%s: %s\r\n" % field for field in answer.fields]
+        parts.append(b"content-length: %d\r\n" % len(answer.body))
+        parts.append(b"\r\n" if self._keeps_alive else b"connection: close\r\n\r\n")
+        if self.method != b"HEAD":
+            self._bytes_out = len(answer.body)
+            parts.append(answer.body)
+        self._transport.write(b"".join(parts))
+        self._record(verdict, because.reason, because.detail, route, principal, kind)
+        self._finish()
+
+    def _finish(self) -> None:
+        """The answer is out: on to the next request, or an orderly close."""
+        self.under_way = False
+        services = self._services
+        services.in_flight -= 1
+        self._passed = None
+        self._waits_for_body = None
+        self._body = []
+        if self._keeps_alive and self._body_ended:
+            self.next_request()
+            self.deadline = services.clock.monotonic() + services.timeouts.keep_alive
+            if self._buffer:
+                # Pipelined. Through the loop, so that many requests in one packet do not nest or starve others (K28).
+                asyncio.get_running_loop().call_soon(self._feed_held)
+        else:
+            self._linger()
+
+    def _feed_held(self) -> None:
+        """Goes on with bytes that came before their turn."""
+        if self._transport.is_closing() or self._lingers or not self._buffer:
+            return
+        if len(self._buffer) <= PIPELINE_LIMIT_BYTES or not self.under_way:
+            self._transport.resume_reading()
+        self.data_received(self.take_held())
+
+    def _linger(self) -> None:
+        """Closes so that the client can read the answer: a reset would take it away (RFC 9112 section 9.6)."""
+        self._lingers = True
+        self._thrown_away = 0
+        self._buffer.clear()
+        if self._transport.is_closing():
+            return
+        if self._body_ended and self._facts is not None and not self._keeps_alive:
+            self._transport.close()
+            return
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+            self.deadline = self._services.clock.monotonic() + self._services.timeouts.linger
+        else:
+            self._transport.close()
+
+    def _abort(self, verdict: Verdict, reason: Reason | None, detail: str) -> None:
+        """Ends the connection so that nobody takes what was sent for a complete answer."""
+        self._drop_upstream()
+        self._record(verdict, reason, detail)
+        self.under_way = False
+        self._services.in_flight -= 1
+        self._keeps_alive = False
+        self._lingers = True
+        self._transport.abort()
+
+    def _fault(self, fault: Exception) -> None:
+        """A bug of ours met this request: it is not forwarded, the client gets a 500, and the place goes to the log."""
+        frame = fault.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        place = "" if frame is None else f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}"
+        # The exception's text may quote what a client sent, so only its type and place are said.
+        _LOG.error("internal fault: %s at %s, ref %s", type(fault).__name__, place, self._ref)
+        if not self.under_way:
+            self._lingers = True
+            self._transport.abort()
+        else:
+            self._refuse(CannotDecide(Reason.INTERNAL_FAULT, type(fault).__name__), None)
+
+    def _drop_upstream(self) -> None:
+        if self._upstream is not None:
+            self._upstream.abandon()
+            self._upstream = None
+
+    def _record(
+        self,
+        verdict: Verdict,
+        reason: Reason | None,
+        detail: str,
+        route: Route | None = None,
+        principal: Principal | None = None,
+        kind: CredentialKind | None = None,
+    ) -> None:
+        services = self._services
+        facts, passed = self._facts, self._passed
+        if passed is not None:
+            route, principal = passed.allowed.route, passed.allowed.principal
+        services.recorder.record(
+            outcome_of(
+                self._ref,
+                verdict,
+                reason,
+                self._status,
+                facts,
+                route,
+                principal,
+                kind,
+                self._peer,
+                self._started_at,
+                self._forwarded_at,
+                services.clock.monotonic(),
+                self._body_bytes,
+                self._bytes_out,
+                detail,
+            )
+        )

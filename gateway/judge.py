@@ -1,0 +1,198 @@
+"""The corridor: the one file that knows the order in which a request is judged.
+
+Route, credential, record, principal, and then either the decision or the body that the decision needs. Each step
+takes what the one before it made. When the key is in memory and no body is read, there is no await from head to
+decision; the two waits that there can be have a type each, so a door cannot forget one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from gateway.core.credential import Credential
+from gateway.core.decision import Allowed, decide, decide_graphql, decide_public
+from gateway.core.facts import RequestFacts
+from gateway.core.graphql.document import DocumentCache
+from gateway.core.graphql.request import read_request
+from gateway.core.outgoing import IdentityLines
+from gateway.core.policy.routes import Policy, Route
+from gateway.core.principal import KeyRecord, Principal, admit
+from gateway.core.reasons import CannotDecide, Reason, Refusal
+from gateway.core.token_kinds import read_authorization
+from gateway.ports import MISSING, Clock, KeyFinder, Missing, StoreUnavailable
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """One policy and what was derived from it. A request keeps the snapshot that it began with."""
+
+    policy: Policy
+    identity: IdentityLines
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """The request may be forwarded."""
+
+    allowed: Allowed
+    snapshot: Snapshot
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """The request goes no further. Route, credential and principal are there as far as they were known."""
+
+    because: Refusal | CannotDecide
+    snapshot: Snapshot
+    route: Route | None = None
+    credential: Credential | None = None
+    principal: Principal | None = None
+
+
+class AwaitingKey(msgspec.Struct, frozen=True):
+    """The key is not in memory: `Judge.on_key` asks the store."""
+
+    facts: RequestFacts
+    snapshot: Snapshot
+    route: Route | Refusal
+    credential: Credential
+
+
+class AwaitingBody(msgspec.Struct, frozen=True):
+    """The rule reads the body: `Judge.on_body` takes it whole, at most `route.body_limit_bytes`."""
+
+    facts: RequestFacts
+    snapshot: Snapshot
+    route: Route
+    principal: Principal
+
+
+_QUERY_AND_HEADER: Final = Refusal(Reason.CREDENTIAL_REPEATED, "a credential in the header and one in the query")
+_QUERY: Final = Refusal(Reason.CREDENTIAL_IN_QUERY)
+_BODY_REFUSED: Final = Refusal(Reason.BODY_REFUSED)
+
+
+class Judge:
+    """Judges by the policy of the moment. `replace_policy` swaps one reference; requests under way keep theirs."""
+
+    __slots__ = ("_clock", "_documents", "_keys", "_now", "snapshot")
+
+    def __init__(self, policy: Policy, keys: KeyFinder, clock: Clock, documents: DocumentCache | None = None) -> None:
+        self.snapshot = Snapshot(policy, IdentityLines(policy.scopes))
+        self._keys = keys
+        self._clock = clock
+        self._now = clock.now
+        self._documents = documents or DocumentCache()
+
+    def replace_policy(self, policy: Policy) -> None:
+        """Judges requests that begin from now on by `policy`."""
+        self.snapshot = Snapshot(policy, IdentityLines(policy.scopes))
+
+    def on_head(self, facts: RequestFacts) -> Passed | Stopped | AwaitingKey | AwaitingBody:
+        """As far as the head and memory lead."""
+        snapshot = self.snapshot
+        route = snapshot.policy.route_for(facts.method, facts.path)
+        known = None if type(route) is Refusal else route
+
+        if facts.query_credential:
+            because = _QUERY if facts.authorization is None else _QUERY_AND_HEADER
+            return Stopped(because, snapshot, known)  # type: ignore[arg-type]
+
+        if facts.authorization is None and known is not None and known.is_public:  # type: ignore[union-attr]
+            return self._decided(decide_public(known), facts, snapshot, known, None)  # type: ignore[arg-type]
+
+        credential = read_authorization(facts.authorization)
+        if type(credential) is Refusal:
+            return Stopped(credential, snapshot, known)  # type: ignore[arg-type]
+
+        record = self._keys.cached(credential.digest)  # type: ignore[union-attr]
+        if record is MISSING:
+            return AwaitingKey(facts, snapshot, route, credential)  # type: ignore[arg-type]
+
+        return self._on_record(facts, snapshot, route, credential, record)  # type: ignore[arg-type]
+
+    async def on_key(self, awaiting: AwaitingKey) -> Passed | Stopped | AwaitingBody:
+        """On from a key that was not in memory. A store that cannot answer is no verdict on the key."""
+        try:
+            record = await self._keys.find(awaiting.credential)
+        except StoreUnavailable as fault:
+            because = CannotDecide(Reason.STORE_UNAVAILABLE, str(fault))
+            known = awaiting.route if isinstance(awaiting.route, Route) else None
+            return Stopped(because, awaiting.snapshot, known, awaiting.credential)
+
+        return self._on_record(awaiting.facts, awaiting.snapshot, awaiting.route, awaiting.credential, record)
+
+    def on_body(self, awaiting: AwaitingBody, body: bytes) -> Passed | Stopped:
+        """On with the whole body of a GraphQL request."""
+        route, principal, snapshot = awaiting.route, awaiting.principal, awaiting.snapshot
+        request = read_request(body)
+        if isinstance(request, Refusal):
+            return Stopped(request, snapshot, route, None, principal)
+
+        assert route.graphql is not None  # only GraphQL routes wait for a body
+        selection = self._documents.selection(request, route.graphql.limits)
+        if isinstance(selection, Refusal):
+            return Stopped(selection, snapshot, route, None, principal)
+
+        decision = decide_graphql(route, principal, request, selection)
+        if isinstance(decision, Refusal):
+            return Stopped(decision, snapshot, route, None, principal)
+
+        return Passed(decision, snapshot)
+
+    def _on_record(
+        self,
+        facts: RequestFacts,
+        snapshot: Snapshot,
+        route: Route | Refusal,
+        credential: Credential,
+        record: KeyRecord | Missing | None,
+    ) -> Passed | Stopped | AwaitingBody:
+        principal = admit(record, credential, self._now())  # type: ignore[arg-type]
+        if type(principal) is Refusal:
+            return Stopped(principal, snapshot, None if type(route) is Refusal else route, credential)  # type: ignore[arg-type]
+
+        if type(route) is Refusal:
+            # Only now: to a caller without a good credential every path looks alike.
+            return Stopped(route, snapshot, None, credential, principal)  # type: ignore[arg-type]
+
+        if route.graphql is not None:  # type: ignore[union-attr]
+            fault = graphql_head_fault(facts)
+            if fault is not None:
+                return Stopped(fault, snapshot, route, credential, principal)  # type: ignore[arg-type]
+            return AwaitingBody(facts, snapshot, route, principal)  # type: ignore[arg-type]
+
+        return self._decided(decide(route, principal), facts, snapshot, route, principal)  # type: ignore[arg-type]
+
+    def _decided(
+        self,
+        decision: Allowed | Refusal,
+        facts: RequestFacts,
+        snapshot: Snapshot,
+        route: Route,
+        principal: Principal | None,
+    ) -> Passed | Stopped:
+        if type(decision) is Refusal:
+            return Stopped(decision, snapshot, route, None, principal)
+
+        if facts.content_length != 0:
+            if not route.takes_body:
+                return Stopped(_BODY_REFUSED, snapshot, route, None, principal)
+            if 0 < route.body_limit_bytes < facts.content_length:
+                return Stopped(Refusal(Reason.BODY_TOO_LARGE), snapshot, route, None, principal)
+
+        return Passed(decision, snapshot)  # type: ignore[arg-type]
+
+
+def graphql_head_fault(facts: RequestFacts) -> Refusal | None:
+    """What forbids reading the body of a GraphQL request, as far as its head says it (C19, K10)."""
+    if facts.content_encoding is not None and facts.content_encoding.lower() != b"identity":
+        return Refusal(Reason.MEDIA_TYPE_UNSUPPORTED, "a `Content-Encoding` on a GraphQL body")
+
+    media_type, _, parameters = (facts.content_type or b"").partition(b";")
+    if media_type.strip().lower() != b"application/json":
+        return Refusal(Reason.MEDIA_TYPE_UNSUPPORTED, "a `Content-Type` other than `application/json`")
+
+    if parameters and parameters.replace(b'"', b"").strip().lower() not in (b"charset=utf-8", b"charset=utf8"):
+        return Refusal(Reason.MEDIA_TYPE_UNSUPPORTED, "a `Content-Type` parameter other than `charset=utf-8`")
+
+    return None

@@ -1,0 +1,78 @@
+"""Values that other parts hold and `/metrics` shows: small frozen readings, and the callables that take them.
+
+Assembly wires one callable per part. Each is called once per scrape, in a worker thread, and must only read plain
+attributes: no lock, no wait, no store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+
+class DoorReading(msgspec.Struct, frozen=True):
+    """What the doors hold open now."""
+
+    requests_in_flight: int
+    client_connections: int
+
+
+class KeyCacheReading(msgspec.Struct, frozen=True):
+    """Counters of the key cache since the start, and its size now."""
+
+    hits: int
+    """Answered with a record."""
+    unknown_hits: int
+    """Answered with the knowledge that the token is unknown."""
+    misses: int
+    evictions: int
+    keys: int
+    """Records held now."""
+    unknown: int
+    """Tokens known to be unknown held now."""
+
+
+class KeyFeedReading(msgspec.Struct, frozen=True):
+    """How far the change feed is behind the store."""
+
+    lag_seconds: float
+    """From the store's commit of the newest applied change to its arrival here; 0 before the first."""
+    last_contact_seconds: float
+    """Since the store last answered a poll."""
+
+
+class PolicyReading(msgspec.Struct, frozen=True):
+    """The policy being enforced, and how its reloads went."""
+
+    revision: str
+    routes: int
+    is_stale: bool
+    """The newest files were refused, so an older policy is being enforced."""
+    reloads_loaded: int
+    reloads_refused: int
+
+
+class UpstreamReading(msgspec.Struct, frozen=True):
+    """The connection pool of one upstream."""
+
+    idle: int
+    busy: int
+    connected: int
+    """Connections opened since the start."""
+    connect_failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """Where each reading comes from. None where the process has no such part: its metrics are then absent."""
+
+    doors: Callable[[], DoorReading] | None = None
+    key_cache: Callable[[], KeyCacheReading] | None = None
+    key_feed: Callable[[], KeyFeedReading] | None = None
+    policy: Callable[[], PolicyReading] | None = None
+    upstreams: Callable[[], Mapping[str, UpstreamReading]] | None = None
+    """By the name that the policy gives the upstream."""
+    access_log_dropped: Callable[[], int] | None = None
+    loop_lag_seconds: Callable[[], float] | None = None

@@ -1,0 +1,291 @@
+"""Policies on disk: one file or a folder of `*.yaml`, read once, as UTF-8, into a compiled policy or all its faults.
+
+Only plain YAML is accepted: no anchors, aliases, merge keys, tags or several documents in one file, so what a
+reviewer reads is what is loaded. Sizes are bounded before and while a file is parsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from gateway.core.policy.compiler import compile_policy
+from gateway.core.policy.faults import Fault, Place, PolicyInvalid, in_order
+from gateway.core.policy.reader import read_policy
+from gateway.core.policy.routes import Policy
+from gateway.core.policy.tree import Listing, Mapping, Node, Scalar
+
+MAX_FILE_BYTES: Final = 4 * 1024 * 1024
+MAX_FILES: Final = 200
+MAX_NODES: Final = 250_000
+"""Texts, lists and mappings of one file. Some 10,000 routes need 130,000; the parser reads 40,000 in a second."""
+MAX_DEPTH: Final = 20
+
+CASES_SUFFIX: Final = ".cases.yaml"
+COMPANIONS: Final = (CASES_SUFFIX, ".demo.yaml")
+"""What may lie beside a policy without being part of it: its cases, and example data for the demo."""
+
+
+class LoadedPolicy(msgspec.Struct, frozen=True):
+    """A policy that may be used, and what is worth a look in it."""
+
+    policy: Policy
+    advice: tuple[Fault, ...]
+    files: tuple[Path, ...]
+
+
+def load(path: Path) -> LoadedPolicy:
+    """The policy in a file, or in all `*.yaml` of a folder (companions excluded) taken together.
+
+    Raises: PolicyInvalid with every fault, in order of place
+    """
+    files = policy_files(path)
+    texts: list[tuple[str, bytes]] = []
+    for file in files:
+        try:
+            with file.open("rb") as stream:
+                texts.append((_shown(file), stream.read(MAX_FILE_BYTES + 1)))
+        except OSError as fault:
+            raise PolicyInvalid([_unreadable(file, fault)]) from fault
+    policy, advice = compile_texts(texts)
+    return LoadedPolicy(policy, advice, files)
+
+
+def compile_texts(texts: list[tuple[str, bytes]]) -> tuple[Policy, tuple[Fault, ...]]:
+    """(policy, advice) of named texts.
+
+    Raises: PolicyInvalid with every fault, in order of place
+    """
+    faults: list[Fault] = []
+    trees: list[Node] = []
+    for name, content in texts:
+        tree = read_tree(name, content, faults)
+        if tree is not None:
+            trees.append(tree)
+    if faults:
+        # A file that is not read hides what the others refer to: saying more would mislead.
+        raise PolicyInvalid(faults)
+
+    document, faults = read_policy(trees)
+    policy, compile_faults = compile_policy(document, revision_of(texts))
+    faults += compile_faults
+    if any(not fault.is_advice for fault in faults):
+        raise PolicyInvalid(fault for fault in faults if not fault.is_advice)
+    return policy, in_order(faults)
+
+
+def revision_of(texts: list[tuple[str, bytes]]) -> str:
+    """The first 16 hexadecimal digits of SHA-256 over each file's name and content, wherever they lie."""
+    digest = hashlib.sha256()
+    for name, content in texts:
+        for part in (Path(name).name.encode(), content):
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def policy_files(path: Path) -> tuple[Path, ...]:
+    """The files of the policy at `path`, in order of their names.
+
+    Raises: PolicyInvalid when there are none, or too many, or one that would be overlooked
+    """
+    if not path.is_dir():
+        return (path,)
+
+    try:
+        entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    except OSError as fault:
+        raise PolicyInvalid([_unreadable(path, fault)]) from fault
+    place = Place(_shown(path), 1, 1)
+    overlooked = [entry for entry in entries if entry.suffix in (".yml", ".YAML", ".YML")]
+    if overlooked:
+        raise PolicyInvalid(
+            Fault(Place(_shown(entry), 1, 1), "only files whose names end in `.yaml` are read", "rename this one")
+            for entry in overlooked
+        )
+    files = [entry for entry in entries if entry.suffix == ".yaml" and not entry.name.endswith(COMPANIONS)]
+    if not files:
+        raise PolicyInvalid([Fault(place, "this folder has no policy files", "add one whose name ends in `.yaml`")])
+    if len(files) > MAX_FILES:
+        raise PolicyInvalid([Fault(place, f"this folder has more than {MAX_FILES} policy files", "join some of them")])
+    return tuple(files)
+
+
+def _shown(path: Path) -> str:
+    return path.as_posix()
+
+
+def _unreadable(path: Path, fault: OSError) -> Fault:
+    return Fault(
+        Place(_shown(path), 1, 1),
+        f"this cannot be read ({(fault.strerror or 'unknown').lower()})",
+        "check the path and its permissions",
+    )
+
+
+# -- from bytes to a tree
+
+
+class _Refused(Exception):
+    """Leaves the parser with the fault; never leaves this module."""
+
+    def __init__(self, place: Place, what: str, todo: str) -> None:
+        super().__init__(what)
+        self.fault = Fault(place, what, todo)
+
+
+def read_tree(name: str, content: bytes, faults: list[Fault]) -> Node | None:
+    """The tree of one file, or None with the first thing in `faults` that keeps it from being read."""
+    try:
+        return _tree(name, _text(name, content))
+    except _Refused as refused:
+        faults.append(refused.fault)
+    except MarkedYAMLError as fault:
+        mark = fault.problem_mark or fault.context_mark
+        place = Place(name, 1, 1) if mark is None else Place(name, mark.line + 1, mark.column + 1)
+        problem = (fault.problem or "it does not parse").splitlines()[0].rstrip(".")
+        faults.append(
+            Fault(
+                place,
+                f"this is not YAML from here on ({problem})",
+                "check the indentation, colons and quotes of this line and the one before",
+            )
+        )
+    except (YAMLError, RecursionError, ValueError):
+        faults.append(Fault(Place(name, 1, 1), "this is not YAML", "check that it is a text file with keys and values"))
+    return None
+
+
+_BAD_CHARACTER: Final = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_INDENTING_TAB: Final = re.compile(r"^[ ]*\t", re.MULTILINE)
+
+
+def _text(name: str, content: bytes) -> str:
+    start = Place(name, 1, 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise _Refused(
+            start,
+            f"the file is larger than {MAX_FILE_BYTES // 1024**2} MiB",
+            "split it into several files in one folder",
+        )
+    # A node has a separator of its own, so more separators than this are more nodes than this.
+    if sum(map(content.count, (b"\n", b",", b":", b"["))) > 2 * MAX_NODES:
+        raise _Refused(start, "the file has too many parts", "split it into several files in one folder")
+    if content.startswith(b"\xef\xbb\xbf"):
+        raise _Refused(start, "the file begins with a byte order mark", "save it as UTF-8 without one")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in content[:4]:
+        raise _Refused(start, "the file is UTF-16 or UTF-32", "save it as UTF-8")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as fault:
+        raise _Refused(
+            _place_at(name, content[: fault.start].decode("utf-8")),
+            "the file is not UTF-8 from here on",
+            "save it as UTF-8",
+        ) from fault
+    tab = _INDENTING_TAB.search(text)
+    if tab is not None:
+        raise _Refused(_place_at(name, text[: tab.end() - 1]), "a tab stands in the indentation", "use spaces")
+    bad = _BAD_CHARACTER.search(text)
+    if bad is not None:
+        raise _Refused(
+            _place_at(name, text[: bad.start()]),
+            f"the character U+{ord(bad.group()):04X} cannot stand here",
+            "take it out",
+        )
+    return text
+
+
+def _place_at(name: str, before: str) -> Place:
+    lines = before.split("\n")
+    return Place(name, len(lines), len(lines[-1]) + 1)
+
+
+def _tree(name: str, text: str) -> Node:
+    """Builds the tree from the parser's events, so that nothing is expanded or resolved before it has been seen."""
+    documents = 0
+    nodes = 0
+    open_nodes: list[tuple[Place, bool, list[Node]]] = []
+    root: Node | None = None
+    for event in YAML(typ="rt", pure=True).parse(text):
+        if isinstance(event, DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise _Refused(_place(name, event), "the file has a second document", "put it into a file of its own")
+            if event.version not in (None, (1, 2)) or event.tags:
+                raise _Refused(_place(name, event), "the file begins with a YAML directive", "take it out")
+            continue
+        if isinstance(event, MappingEndEvent | SequenceEndEvent):
+            node = _closed(*open_nodes.pop())
+        elif isinstance(event, NodeEvent):
+            nodes += 1
+            _check(name, event, nodes)
+            place = _place(name, event)
+            if isinstance(event, MappingStartEvent | SequenceStartEvent):
+                if len(open_nodes) == MAX_DEPTH:
+                    raise _Refused(place, f"this is nested deeper than {MAX_DEPTH} levels", "make it flatter")
+                open_nodes.append((place, isinstance(event, MappingStartEvent), []))
+                continue
+            assert isinstance(event, ScalarEvent)  # `_check` has refused aliases
+            node = Scalar(event.value, place, event.style is None)
+        else:
+            continue
+        if open_nodes:
+            open_nodes[-1][2].append(node)
+        else:
+            root = node
+    if root is None:
+        raise _Refused(Place(name, 1, 1), "the file is empty", "begin it with `version: 1`")
+    return root
+
+
+def _closed(place: Place, is_mapping: bool, children: list[Node]) -> Node:
+    if not is_mapping:
+        return Listing(tuple(children), place)
+    entries: list[tuple[Scalar, Node]] = []
+    for key, value in zip(children[::2], children[1::2], strict=True):
+        if not isinstance(key, Scalar):
+            raise _Refused(key.place, "a key is a list or a mapping", "write a plain word as the key")
+        if isinstance(value, Scalar) and value.is_plain and not value.text:
+            value = Scalar("", key.place)  # noqa: PLW2901 - the parser puts nothing after the line where it is missing
+        entries.append((key, value))
+    return Mapping(tuple(entries), place)
+
+
+def _check(name: str, event: NodeEvent, nodes: int) -> None:
+    """Refuses what makes a file say more, or other things, than it shows (J3, J4, J5)."""
+    if nodes > MAX_NODES:
+        raise _Refused(_place(name, event), "the file has too many parts", "split it into several files in one folder")
+    if isinstance(event, AliasEvent):
+        raise _Refused(_place(name, event), f"the alias `*{event.anchor}` is not accepted", "write the value out here")
+    if event.anchor is not None:
+        raise _Refused(
+            _place(name, event),
+            f"the anchor `&{event.anchor}` is not accepted",
+            "write the value out wherever it is needed",
+        )
+    tag = getattr(event, "tag", None)
+    if tag is not None:
+        shown = str(tag).replace("tag:yaml.org,2002:", "!!")
+        raise _Refused(_place(name, event), f"the tag `{shown}` is not accepted", "write the plain value")
+
+
+def _place(name: str, event: Event) -> Place:
+    return Place(name, event.start_mark.line + 1, event.start_mark.column + 1)

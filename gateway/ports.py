@@ -1,0 +1,188 @@
+"""What the gateway asks of the world: keys, clocks, a place to record outcomes. Implementations stand elsewhere."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from gateway.core.credential import AppId, Credential, CredentialKind, KeyDigest, KeyId
+from gateway.core.outgoing import ResponseFacts
+from gateway.core.principal import KeyRecord
+from gateway.core.reasons import Reason, Verdict
+
+
+class StoreUnavailable(Exception):
+    """The key store could not be asked, or did not answer in time. Never means that a key is unknown."""
+
+
+class Clock(Protocol):
+    """Two clocks: the wall for expiry, the monotonic for TTLs and time-outs."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+
+class KeyChange(msgspec.Struct, frozen=True):
+    """One row of the change feed: something about `key_id` (or about every key of `app_id`) has changed."""
+
+    position: int
+    app_id: AppId
+    key_id: KeyId | None
+    happened_at: float
+    """When the store wrote it: seconds since the epoch, UTC."""
+
+
+class KeyStore(Protocol):
+    """The truth about keys, as the data plane reads it."""
+
+    async def find(self, credential: Credential) -> KeyRecord | None:
+        """The record with the credential's key id (by digest for legacy keys), or None if there is none.
+
+        The caller compares digests: a record may come back for a wrong secret.
+
+        Raises: StoreUnavailable
+        """
+        ...
+
+    async def position(self) -> int:
+        """The newest position of the change feed; 0 when nothing has happened yet. Raises: StoreUnavailable"""
+        ...
+
+    async def changes_since(self, position: int) -> list[KeyChange]:
+        """The changes after `position`, oldest first, at most 1,000. Raises: StoreUnavailable"""
+        ...
+
+
+class KeyFinder(Protocol):
+    """Key records, from memory where it can. The judge awaits only on a miss."""
+
+    def cached(self, digest: KeyDigest) -> KeyRecord | Missing | None:
+        """The record (None: known to be unknown) if memory may still answer, else `MISSING`."""
+        ...
+
+    async def find(self, credential: Credential) -> KeyRecord | None:
+        """The record from the store; one store call however many wait for the same digest.
+
+        Raises: StoreUnavailable
+        """
+        ...
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """Memory cannot answer: ask the store."""
+
+
+MISSING = Missing()
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How one request ended, said once by the door that served it. Nothing in it is a token or a query string."""
+
+    ref: str
+    verdict: Verdict
+    reason: Reason | None
+    """None when the request was allowed and answered by the upstream."""
+    status: int
+    """What the client was sent; 0 when nothing could be sent."""
+    method: str
+    path: str
+    """The canonical path with token-shaped segments masked; empty when the target was refused."""
+    route: str
+    """Name of the route, or `unmatched`."""
+    upstream: str
+    """Name of the upstream, or empty when nothing was forwarded."""
+    kind: CredentialKind | None
+    key_id: str
+    app_id: str
+    peer: str
+    duration_seconds: float
+    upstream_seconds: float
+    """From the forwarded head to the last byte of the answer; 0 when nothing was forwarded."""
+    bytes_in: int
+    bytes_out: int
+    detail: str = ""
+
+
+class Recorder(Protocol):
+    """Counts and logs outcomes. Never raises and never waits."""
+
+    def record(self, outcome: Outcome) -> None: ...
+
+
+class UpstreamFailed(Exception):
+    """The upstream could not be reached. `reason` is one of the `UPSTREAM_` reasons or `OVERLOADED`."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class ResponseSink(Protocol):
+    """Who hears an upstream's answer: started once, then data, then ended or failed, and nothing after that."""
+
+    def response_started(self, facts: ResponseFacts, data: bytes) -> None:
+        """The head, with what came of the body in the same packet: most answers are written with one call."""
+        ...
+
+    def response_data(self, data: bytes) -> None: ...
+
+    def response_ended(self) -> None: ...
+
+    def response_failed(self, reason: Reason, detail: str, *, retriable: bool) -> None:
+        """No answer, or a broken one. `retriable`: a reused connection ended before any byte of an answer (R9)."""
+        ...
+
+    def request_paused(self) -> None:
+        """The upstream takes no more for now: send no more of the body until `request_resumed`."""
+        ...
+
+    def request_resumed(self) -> None: ...
+
+
+class UpstreamExchange(Protocol):
+    """A connection to an upstream, for one request and its answer."""
+
+    def send(self, data: bytes, sink: ResponseSink, *, answers_head: bool, ends: bool) -> None:
+        """Sends the head, with the body where it is known. `ends`: nothing of the request follows."""
+        ...
+
+    def send_body(self, data: bytes, *, is_chunked: bool) -> None: ...
+
+    def end_body(self, *, is_chunked: bool) -> None: ...
+
+    def pause(self) -> None:
+        """Reads no more of the answer for now."""
+        ...
+
+    def resume(self) -> None: ...
+
+    def abandon(self) -> None:
+        """The sink is gone: it hears nothing more, and the connection is not used again."""
+        ...
+
+
+class Upstream(Protocol):
+    """One upstream, as configuration locates it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def authority(self) -> bytes:
+        """The `Host` it is sent."""
+        ...
+
+    def take(self) -> UpstreamExchange | None:
+        """A connection that is open and clean, or None: then `connect`."""
+        ...
+
+    async def connect(self) -> UpstreamExchange:
+        """A new connection. Raises: UpstreamFailed"""
+        ...

@@ -1,0 +1,269 @@
+"""Key records in memory, for the data plane: bounded, short-lived, and forgotten when the change feed says so.
+
+What it guarantees: an answer is never older than the TTL; an answer that began before a change is not kept after it;
+however many ask for one token at once, the store is asked once; a flood of unknown tokens evicts no known key; and an
+error is never remembered. Records are kept, never verdicts: the judge asks each record again whether it is good now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections import OrderedDict
+from typing import Final
+
+from gateway.core.credential import AppId, Credential, KeyDigest, KeyId
+from gateway.core.principal import KeyRecord
+from gateway.ports import MISSING, Clock, KeyStore, Missing, StoreUnavailable
+
+MAX_ENTRIES: Final = 100_000
+"""Some 500 bytes each, the record included: 50 MB when full."""
+
+MAX_UNKNOWN: Final = 100_000
+
+TTL_SECONDS: Final = 30.0
+"""The hard bound of a revocation whose news never arrives. The change feed usually brings it within a second."""
+
+UNKNOWN_TTL_SECONDS: Final = 5.0
+"""The bound for a new key that was tried before it was made, should the news of it never arrive."""
+
+LOOKUP_TIMEOUT_SECONDS: Final = 0.5
+
+MAX_LOOKUPS: Final = 256
+"""SQLite answers 1,200 to 1,800 look-ups a second on one busy core, so the last of 256 waits some 0.2 s."""
+
+
+class KeyCacheCounters:
+    """What the cache did since the start. Plain integers, read by the metrics whenever they like."""
+
+    __slots__ = (
+        "evictions",
+        "hits",
+        "joined",
+        "misses",
+        "not_kept",
+        "store_failures",
+        "store_lookups",
+        "turned_away",
+        "unknown_evictions",
+        "unknown_hits",
+    )
+
+    def __init__(self) -> None:
+        self.hits = 0
+        """Answered with a record."""
+        self.unknown_hits = 0
+        """Answered with the knowledge that the token is unknown."""
+        self.misses = 0
+        self.store_lookups = 0
+        self.store_failures = 0
+        self.joined = 0
+        """Waited for a look-up that another request had begun."""
+        self.turned_away = 0
+        """Refused because too many look-ups were under way."""
+        self.not_kept = 0
+        """Answers not kept because something changed while the store was being asked."""
+        self.evictions = 0
+        self.unknown_evictions = 0
+
+
+class _Failed:
+    """The store did not answer. A value, so a look-up that nobody waits for any more leaves no unread exception."""
+
+    __slots__ = ("cause",)
+
+    def __init__(self, cause: Exception) -> None:
+        self.cause = cause
+
+
+class _Flight:
+    """One look-up under way, and the generation in which it began."""
+
+    __slots__ = ("generation", "task")
+
+    def __init__(self, generation: int, task: asyncio.Task[KeyRecord | _Failed | None]) -> None:
+        self.generation = generation
+        self.task = task
+
+
+class CachedKeyFinder:
+    """`KeyFinder` before a `KeyStore`. It owns the tasks that ask the store: close it with `aclose`."""
+
+    def __init__(
+        self,
+        store: KeyStore,
+        clock: Clock,
+        *,
+        max_entries: int = MAX_ENTRIES,
+        max_unknown: int = MAX_UNKNOWN,
+        ttl_seconds: float = TTL_SECONDS,
+        unknown_ttl_seconds: float = UNKNOWN_TTL_SECONDS,
+        lookup_timeout_seconds: float = LOOKUP_TIMEOUT_SECONDS,
+        max_lookups: int = MAX_LOOKUPS,
+        counters: KeyCacheCounters | None = None,
+    ) -> None:
+        self.counters = counters or KeyCacheCounters()
+        self._store = store
+        self._monotonic = clock.monotonic
+        self._max_entries = max_entries
+        self._max_unknown = max_unknown
+        self._ttl = ttl_seconds
+        self._unknown_ttl = unknown_ttl_seconds
+        self._lookup_timeout = lookup_timeout_seconds
+        self._max_lookups = max_lookups
+        # Each TTL is one figure for all, so the order of insertion is the order of expiry, and the first is evicted.
+        self._known: OrderedDict[KeyDigest, tuple[KeyRecord, float]] = OrderedDict()
+        self._unknown: OrderedDict[KeyDigest, float] = OrderedDict()
+        self._digests: dict[KeyId, KeyDigest] = {}
+        self._flights: dict[KeyDigest, _Flight] = {}
+        self._tasks: set[asyncio.Task[KeyRecord | _Failed | None]] = set()
+        self._generation = 0
+
+    @property
+    def known_count(self) -> int:
+        """Records held now, those past their TTL included until they are replaced."""
+        return len(self._known)
+
+    @property
+    def unknown_count(self) -> int:
+        """Tokens known to be unknown held now, likewise."""
+        return len(self._unknown)
+
+    @property
+    def lookups_in_progress(self) -> int:
+        """Questions that the store has not answered yet."""
+        return len(self._tasks)
+
+    def cached(self, digest: KeyDigest) -> KeyRecord | Missing | None:
+        """The record (None: known to be unknown) if memory may still answer, else `MISSING`."""
+        # Measured with timeit, CPython 3.11, one shared core: 0.23 us for a hit, 0.17 unknown, 0.11 missing.
+        entry = self._known.get(digest)
+        if entry is not None and self._monotonic() < entry[1]:
+            self.counters.hits += 1
+            return entry[0]
+
+        if entry is None:
+            good_until = self._unknown.get(digest)
+            if good_until is not None and self._monotonic() < good_until:
+                self.counters.unknown_hits += 1
+                return None
+
+        self.counters.misses += 1
+        return MISSING
+
+    async def find(self, credential: Credential) -> KeyRecord | None:
+        """The record from the store; None also where the store's record has another digest. Raises: StoreUnavailable"""
+        flight = self._flights.get(credential.digest)
+        # INVARIANT: who asks after a change does not get the answer to a question put before it.
+        if flight is None or flight.generation != self._generation:
+            flight = self._take_off(credential)
+        else:
+            self.counters.joined += 1
+
+        # The task is nobody's in particular: a caller that is cancelled leaves, and the others get their answer.
+        answer = await asyncio.shield(flight.task)
+        if isinstance(answer, _Failed):
+            # A new exception for each caller: they would share one traceback otherwise.
+            raise StoreUnavailable(str(answer.cause)) from answer.cause
+
+        return answer
+
+    def forget_key(self, key_id: KeyId) -> None:
+        """The key has changed, or has just been made."""
+        self._generation += 1
+        if key_id in self._digests:
+            self._forget_digest(self._digests[key_id])
+        else:
+            # Perhaps it is new, and its token was tried before. Unknown tokens have no key id to tell: forget them all.
+            self._unknown.clear()
+
+    def forget_app(self, app_id: AppId) -> None:
+        """The App has changed, and so has every key of it."""
+        self._generation += 1
+        # A walk over everything: 14 ms with 100,000 keys held, and Apps are disabled and enabled by hand.
+        gone = [digest for digest, (record, _) in self._known.items() if record.principal.app_id == app_id]
+        for digest in gone:
+            self._forget_digest(digest)
+
+    def forget_all(self) -> None:
+        """The news may have gaps: trust nothing that is held."""
+        self._generation += 1
+        self._known.clear()
+        self._unknown.clear()
+        self._digests.clear()
+
+    async def aclose(self) -> None:
+        """Ends the look-ups under way; who waits for one gets `CancelledError`."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _take_off(self, credential: Credential) -> _Flight:
+        # Look-ups left behind by a change count too: the bound is on what the store is asked at once.
+        if len(self._tasks) >= self._max_lookups:
+            self.counters.turned_away += 1
+            raise StoreUnavailable(f"{self._max_lookups} look-ups are waiting for the key store already")
+
+        task = asyncio.create_task(self._look_up(credential, self._generation))
+        flight = _Flight(self._generation, task)
+        self._flights[credential.digest] = flight
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._land(credential.digest, flight))
+        return flight
+
+    def _land(self, digest: KeyDigest, flight: _Flight) -> None:
+        if self._flights.get(digest) is flight:
+            del self._flights[digest]
+
+    async def _look_up(self, credential: Credential, generation: int) -> KeyRecord | _Failed | None:
+        self.counters.store_lookups += 1
+        # The age of an answer counts from the question: what the store said is at least as old as its saying it.
+        asked_at = self._monotonic()
+        try:
+            async with asyncio.timeout(self._lookup_timeout):
+                found = await self._store.find(credential)
+        except TimeoutError:
+            self.counters.store_failures += 1
+            return _Failed(StoreUnavailable(f"the key store did not answer within {self._lookup_timeout} s"))
+        # Also what a store should never raise: the question has no answer, and the followers need to hear so.
+        except Exception as error:
+            self.counters.store_failures += 1
+            return _Failed(error if isinstance(error, StoreUnavailable) else StoreUnavailable(_named(error)))
+
+        # A right id with a wrong secret is an unknown token: kept as one, so guesses never take the key's place.
+        record = found if found is not None and hmac.compare_digest(found.digest, credential.digest) else None
+        if generation == self._generation:
+            self._keep(credential.digest, record, asked_at)
+        else:
+            self.counters.not_kept += 1
+        return record
+
+    def _keep(self, digest: KeyDigest, record: KeyRecord | None, asked_at: float) -> None:
+        self._forget_digest(digest)
+        self._unknown.pop(digest, None)
+        if record is None:
+            self._unknown[digest] = asked_at + self._unknown_ttl
+            while len(self._unknown) > self._max_unknown:
+                self._unknown.popitem(last=False)
+                self.counters.unknown_evictions += 1
+            return
+
+        # One digest per key: an older one would be out of reach of `forget_key`.
+        self._forget_digest(self._digests.get(record.principal.key_id))
+        # The record's own bytes serve as the dict's key: one object of 65 bytes less for each entry.
+        self._known[record.digest] = (record, asked_at + self._ttl)
+        self._digests[record.principal.key_id] = record.digest
+        while len(self._known) > self._max_entries:
+            self._forget_digest(next(iter(self._known)))
+            self.counters.evictions += 1
+
+    def _forget_digest(self, digest: KeyDigest | None) -> None:
+        entry = None if digest is None else self._known.pop(digest, None)
+        if entry is not None:
+            del self._digests[entry[0].principal.key_id]
+
+
+def _named(error: Exception) -> str:
+    return f"the key store failed ({type(error).__name__})"

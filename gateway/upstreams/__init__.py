@@ -1,0 +1,1 @@
+"""Connections to upstreams: pooled, suspect, and never shared while an answer is under way."""

@@ -1,0 +1,41 @@
+"""Limits and time-outs of the wire: typed constants, each with its reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+HEAD_LIMIT_BYTES: Final = 32 * 1024
+"""Request line and header fields together. Clients and proxies stay below 16 KiB; nginx takes 4 times 8 KiB."""
+RESPONSE_HEAD_LIMIT_BYTES: Final = 64 * 1024
+RESPONSE_FIELDS_LIMIT: Final = 200
+INFORMATIONAL_LIMIT: Final = 10
+"""1xx answers before the final one (A45)."""
+CHUNK_LINE_LIMIT_BYTES: Final = 18
+"""16 hexadecimal digits and CRLF."""
+TAIL_LIMIT_BYTES: Final = 16 * 1024
+"""Chunk extensions and trailer fields of one upstream answer, together; all of them are dropped."""
+PIPELINE_LIMIT_BYTES: Final = 64 * 1024
+"""Bytes held of a client that sends on before it was answered; beyond it we stop reading."""
+LINGER_LIMIT_BYTES: Final = 1024 * 1024
+"""Bytes read and thrown away after a refusal that closes, so that the client can read it before the reset."""
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """All in seconds. Checked by one sweep every `sweep`, so an effective time-out is up to that much later."""
+
+    head: float = 10.0
+    """From a request's first byte to the end of its head (slow-loris)."""
+    body_idle: float = 15.0
+    keep_alive: float = 75.0
+    """An idle client connection."""
+    write_idle: float = 60.0
+    """A client that takes nothing of what is ready for it."""
+    linger: float = 2.0
+    connect: float = 2.0
+    response_head: float = 30.0
+    response_idle: float = 60.0
+    upstream_keep_alive: float = 45.0
+    """An idle upstream connection; shorter than the usual 60 to 75 s of upstreams, so that we close first."""
+    sweep: float = 0.25

@@ -1,0 +1,59 @@
+"""Credentials: the digest covers the whole token, and the token is nowhere in them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.credential import DIGEST_DOMAIN, Credential, CredentialKind, KeyId, digest_of
+from tests.core.samples import API_TOKEN
+
+
+def test_the_digest_is_this_one_for_ever() -> None:
+    assert hashlib.sha256(b"bearergate/key/1\x00" + API_TOKEN).digest() == digest_of(API_TOKEN)
+    assert 32 == len(digest_of(b""))
+
+
+def test_the_digest_is_not_the_bare_one_that_others_may_hold() -> None:
+    assert hashlib.sha256(API_TOKEN).digest() != digest_of(API_TOKEN)
+    assert b"\x00" == DIGEST_DOMAIN[-1:]
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_two_tokens_share_a_digest_only_if_they_are_one(one: bytes, other: bytes) -> None:
+    assert (one == other) == (digest_of(one) == digest_of(other))
+
+
+@given(st.binary(min_size=1, max_size=200), st.data())
+def test_every_byte_counts_also_the_last(token: bytes, data: st.DataObject) -> None:
+    # E25: a hash that stops reading after 72 bytes would let any ending through.
+    place = data.draw(st.integers(0, len(token) - 1))
+    changed = bytearray(token)
+    changed[place] ^= data.draw(st.integers(1, 255))
+
+    assert digest_of(token) != digest_of(bytes(changed))
+    assert digest_of(token) != digest_of(token + b"x")
+
+
+def test_a_stored_digest_is_not_a_key() -> None:
+    # E9: pass-the-hash
+    stored = digest_of(API_TOKEN)
+
+    assert stored != digest_of(stored)
+    assert stored != digest_of(stored.hex().encode())
+
+
+def test_its_text_shows_kind_and_id_and_no_digest() -> None:
+    credential = Credential(CredentialKind.API_KEY, KeyId("ek5Tq0aVb81LmZc"), digest_of(API_TOKEN))
+
+    assert "Credential(kind='api_key', key_id='ek5Tq0aVb81LmZc')" == repr(credential) == str(credential)
+
+
+def test_a_credential_cannot_be_changed() -> None:
+    credential = Credential(CredentialKind.API_KEY, KeyId("a"), digest_of(b"a"))
+
+    with pytest.raises(AttributeError):
+        credential.key_id = KeyId("b")  # type: ignore[misc]
