@@ -1,4 +1,4 @@
-"""Programs under test and their helpers: started pinned to a core, watched, measured, and ended by process id."""
+"""Programs under test and those around them: started pinned to a core, watched, measured, ended by process id."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def started(
 
 
 def _stop(process: Process) -> None:
-    tree = _tree(process.popen.pid)
+    below = [(pid, _born(pid)) for pid in _tree(process.popen.pid)[1:]]
     if process.is_running:
         process.popen.send_signal(signal.SIGTERM)
     try:
@@ -111,9 +111,11 @@ def _stop(process: Process) -> None:
     except subprocess.TimeoutExpired:
         process.popen.kill()
         process.popen.wait()
-    for pid in tree[1:]:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    for pid, born in below:
+        # A number may have gone to somebody else's process meanwhile.
+        if born and _born(pid) == born:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def wait_until_listening(process: Process, port: int, *, limit_seconds: float = 20.0) -> float:
@@ -136,9 +138,7 @@ def _tree(root: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
-                # proc(5): pid (comm) state ppid ...; comm may hold spaces and parentheses.
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                children.setdefault(int(fields[1]), []).append(int(entry.name))
+                children.setdefault(int(_stat(int(entry.name))[1]), []).append(int(entry.name))
     tree = [root]
     for pid in tree:
         tree.extend(children.get(pid, ()))
@@ -147,9 +147,22 @@ def _tree(root: int) -> list[int]:
 
 def _cpu_seconds(pid: int) -> float:
     with suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = _stat(pid)
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
     return 0.0
+
+
+def _born(pid: int) -> int:
+    """When a process was started, in ticks since the machine was; 0 when it is not there."""
+    with suppress(OSError):
+        return int(_stat(pid)[19])
+    return 0
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of proc(5) stat from the third, the state, on. Raises: OSError"""
+    # The second field is the name in parentheses, which may itself hold spaces and parentheses.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _status_bytes(pid: int, field: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bench.bars import BARS, BULK_GROWN_MIB, BULK_RATIO, READY_SECONDS, REST_MIB
+from bench.bars import BARS, BULK_GROWN_MIB, BULK_RATIO, NOT_MEASURED, READY_SECONDS, REST_MIB
 from bench.candidates import BASE, BASE_FOR_BULK, CANDIDATES
 from bench.memory import PASSAGES, Passed
 from bench.rounds import WARM_UP_SECONDS, Row
@@ -48,6 +48,7 @@ def as_markdown(results: Results) -> str:
         _passages(results),
         _bars(results),
         _not_run(results),
+        "## Not measured\n\n" + "\n".join(f"* {what}" for what in NOT_MEASURED) + "\n",
     ]
     return "\n".join(part for part in parts if part)
 

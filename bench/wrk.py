@@ -72,11 +72,12 @@ def run_wrk(workload: Workload, port: int, script: Path, *, core: int, seconds: 
     )
     for line in done.stdout.splitlines():
         if line.startswith(_MARK):
-            return _measured(json.loads(line.removeprefix(_MARK)), workload)
+            return measured_of(json.loads(line.removeprefix(_MARK)), workload)
     raise CannotRun(f"wrk said: {(done.stderr or done.stdout).strip()[:300]}")
 
 
-def _measured(summary: dict[str, int], workload: Workload) -> Measured:
+def measured_of(summary: dict[str, int], workload: Workload) -> Measured:
+    """What wrk's summary says, with every answer that was not the expected one as a fault."""
     requests, refused, broken = summary["requests"], summary["refused"], summary["broken"]
     # wrk counts an answer of 400 or above as an error of status.
     unexpected = requests - refused if workload.is_refusal else refused

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
+from starlette.types import Receive, Scope, Send
 
 
-async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """200 with no body."""
-    assert scope["type"] == "http"
-    await send(
-        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")], "trailers": False}
-    )
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})

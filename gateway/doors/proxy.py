@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
+from socket import SO_LINGER, SOL_SOCKET
+from struct import pack
 from typing import Any, Final
 
 from gateway.core.answers import answer_to
@@ -37,6 +39,7 @@ _STATUS_LINES: Final = {
     % (status, HTTPStatus(status).phrase.encode() if status in HTTPStatus._value2member_map_ else b"")
     for status in range(200, 600)
 }
+_RESET_ON_CLOSE: Final = pack("ii", 1, 0)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -81,6 +84,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         "_transport",
         "_upstream",
         "_waits_for_body",
+        "_write_paused",
         "deadline",
         "under_way",
     )
@@ -101,6 +105,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         self._lingers = False
         self._thrown_away = 0
         self._keeps_alive = True
+        self._write_paused = False
         self._task: asyncio.Task[None] | None = None
         self._upstream: UpstreamExchange | None = None
         self._snapshot: Snapshot | None = None
@@ -171,16 +176,19 @@ class ClientConnection(RequestReader, asyncio.Protocol):
             services.in_flight -= 1
 
     def pause_writing(self) -> None:
+        self._write_paused = True
         self.deadline = self._services.clock.monotonic() + self._services.timeouts.write_idle
         if self._upstream is not None:
             self._upstream.pause()
 
     def resume_writing(self) -> None:
-        self.deadline = (
-            NEVER if self.under_way else self._services.clock.monotonic() + self._services.timeouts.keep_alive
-        )
-        if self._upstream is not None:
-            self._upstream.resume()
+        self._write_paused = False
+        if self.under_way:
+            self.deadline = NEVER
+            if self._upstream is not None:
+                self._upstream.resume()
+        elif not self._lingers:
+            self._next()
 
     def shutdown(self) -> None:
         """uvicorn drains: an idle connection closes now, a busy one after its answer."""
@@ -192,7 +200,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
     def timed_out(self) -> None:
         """The deadline has passed: too slow to send, too slow to take, or idle."""
         self.deadline = NEVER
-        if self._lingers:
+        if self._lingers or (self._write_paused and not self.under_way):
             self._transport.abort()
         elif not self.under_way:
             if self._buffer:
@@ -540,14 +548,20 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         self._passed = None
         self._waits_for_body = None
         self._body = []
-        if self._keeps_alive and self._body_ended:
-            self.next_request()
-            self.deadline = services.clock.monotonic() + services.timeouts.keep_alive
-            if self._buffer:
-                # Pipelined. Through the loop, so that many requests in one packet do not nest or starve others (K28).
-                asyncio.get_running_loop().call_soon(self._feed_held)
-        else:
+        if not (self._keeps_alive and self._body_ended):
             self._linger()
+        elif not self._write_paused:
+            self._next()
+        # Else the client has not taken this answer yet: its next request waits, so answers do not pile up here.
+
+    def _next(self) -> None:
+        """On to the next request of this connection."""
+        services = self._services
+        self.next_request()
+        self.deadline = services.clock.monotonic() + services.timeouts.keep_alive
+        if self._buffer:
+            # Pipelined. Through the loop, so that many requests in one packet do not nest or starve others (K28).
+            asyncio.get_running_loop().call_soon(self._feed_held)
 
     def _feed_held(self) -> None:
         """Goes on with bytes that came before their turn."""
@@ -582,6 +596,10 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         self._services.in_flight -= 1
         self._keeps_alive = False
         self._lingers = True
+        socket = self._transport.get_extra_info("socket")
+        if socket is not None:
+            # A reset, and no FIN: to an HTTP/1.0 client without a length, a FIN would say that this was all.
+            socket.setsockopt(SOL_SOCKET, SO_LINGER, _RESET_ON_CLOSE)
         self._transport.abort()
 
     def _fault(self, fault: Exception) -> None:

@@ -90,7 +90,8 @@ class KeyService:
 
         now = self._now()
         app = App(mint_app_id(self._random_bytes), name, owned, AppState.ACTIVE, key_limit, created_at=now)
-        note = Note(AppEvent.CREATED.value, now, actor, {"features": " ".join(sorted(owned))})
+        detail = {"name": name, **({"features": " ".join(sorted(owned))} if owned else {})}
+        note = Note(AppEvent.CREATED.value, now, actor, detail)
         with self._book.writing() as writing:
             writing.add_app(app, note)
         return app

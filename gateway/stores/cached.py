@@ -142,11 +142,10 @@ class CachedKeyFinder:
             self.counters.hits += 1
             return entry[0]
 
-        if entry is None:
-            good_until = self._unknown.get(digest)
-            if good_until is not None and self._monotonic() < good_until:
-                self.counters.unknown_hits += 1
-                return None
+        good_until = self._unknown.get(digest)
+        if good_until is not None and self._monotonic() < good_until:
+            self.counters.unknown_hits += 1
+            return None
 
         self.counters.misses += 1
         return MISSING
@@ -241,6 +240,7 @@ class CachedKeyFinder:
         return record
 
     def _keep(self, digest: KeyDigest, record: KeyRecord | None, asked_at: float) -> None:
+        # Taken out first: what is put in again must become the youngest, and a digest is known or unknown, not both.
         self._forget_digest(digest)
         self._unknown.pop(digest, None)
         if record is None:

@@ -23,6 +23,9 @@ _SENTENCES: Final = {
 def unavailable(error: BaseException) -> StoreUnavailable:
     """What to raise instead of `error`. Its own text is not used: SQLite quotes stored text in some of its messages."""
     name = _sqlite_name(error)
+    if name is None and isinstance(error, OSError):
+        return StoreUnavailable(f"the key store's file cannot be reached: {error.strerror}")
+
     if name is None:
         return StoreUnavailable(f"the key store failed ({type(error).__name__})")
 

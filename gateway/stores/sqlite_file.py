@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
@@ -126,6 +123,11 @@ def _upgrade(connection: Connection) -> None:
     if _revision(connection) == SCHEMA_REVISION:
         connection.rollback()
         return
+
+    # Only here, because a store that is ready, which is nearly every time, need not wait 0.15 s for alembic to load.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))

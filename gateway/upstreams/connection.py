@@ -23,6 +23,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
 
     __slots__ = (
         "_answer_began",
+        "_is_paused",
         "_keeps_alive",
         "_poll",
         "_pool",
@@ -46,6 +47,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self._answer_began = False
         self._started = False
         self._was_reused = False
+        self._is_paused = False
         self.deadline = NEVER
         self.is_open = False
 
@@ -67,7 +69,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
             return
         self._answer_began = True
         self.feed(data)
-        if self._sink is not None:
+        if self.reading != IDLE and not self._is_paused:
             self.deadline = self._pool.now() + self._pool.timeouts.response_idle
 
     def eof_received(self) -> bool:
@@ -113,12 +115,14 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
             self._transport.write(LAST_CHUNK)
 
     def pause(self) -> None:
-        if self.is_open:
+        if self.is_open and not self._is_paused:
+            self._is_paused = True
             self._transport.pause_reading()
             self.deadline = NEVER
 
     def resume(self) -> None:
-        if self.is_open:
+        if self.is_open and self._is_paused:
+            self._is_paused = False
             self._transport.resume_reading()
             self.deadline = self._pool.now() + self._pool.timeouts.response_idle
 
@@ -170,6 +174,9 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
     def response_ended(self, *, clean: bool) -> None:
         sink, self._sink = self._sink, None
         if clean and self._keeps_alive and self._request_ended and self.is_open:
+            if self._is_paused:
+                # The last bytes filled the client's buffer; the next request must hear its own answer.
+                self.resume()
             self.deadline = self._pool.now() + self._pool.timeouts.upstream_keep_alive
             self._pool.give_back(self)
         else:

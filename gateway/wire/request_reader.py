@@ -7,10 +7,12 @@ sees a body: its length is ours to count, so nothing after a head is read as a h
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import httptools
 
+from gateway.core.facts import METHODS
 from gateway.core.reasons import Reason, Refusal
 from gateway.wire.chunked import ChunkedInvalid, ChunkedReader
 from gateway.wire.limits import HEAD_LIMIT_BYTES
@@ -20,6 +22,10 @@ _LINE_ENDS: Final = tuple(b"\r\n" * count for count in range(160))
 _FIRST_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _VERSIONS: Final = (b" HTTP/1.1\r\n", b" HTTP/1.0\r\n")
 _TARGET_LIMIT_WITH_METHOD: Final = 8192 + 32
+_METHOD: Final = re.compile(rb"[A-Za-z]{1,32}")
+_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_KNOWN_METHODS: Final = frozenset(METHODS)
+_ALLOWED_METHODS: Final = tuple(method.decode() for method in METHODS)
 
 HEAD, LENGTH, CHUNKED, HELD = range(4)
 """What the next byte belongs to: a head, a body of known length, a chunked body, or nothing yet (it is kept)."""
@@ -38,6 +44,7 @@ class RequestReader:
         "_parser",
         "_remaining",
         "_scanned",
+        "_skipped_line",
         "headers",
         "is_http_11",
         "method",
@@ -53,6 +60,7 @@ class RequestReader:
         self.is_http_11 = True
         self._buffer = bytearray()
         self._scanned = 0
+        self._skipped_line = False
         self._remaining = 0
         self._chunks: ChunkedReader | None = None
         self._parser = httptools.HttpRequestParser(self)
@@ -126,6 +134,7 @@ class RequestReader:
         self.state = HEAD
         self.method = b""
         self._scanned = 0
+        self._skipped_line = False
 
     def take_held(self) -> bytes:
         """The bytes that came early, for `feed`."""
@@ -151,8 +160,9 @@ class RequestReader:
         self._scanned = 0
         if data[:1] == b"\r":
             # RFC 9112 2.2: one empty line before a request line is skipped, for clients that end a body with CRLF.
-            if data[:2] != b"\r\n":
-                return self._reject(Reason.REQUEST_MALFORMED, "a bare CR before the request line")
+            if data[:2] != b"\r\n" or self._skipped_line:
+                return self._reject(Reason.REQUEST_MALFORMED, "more than one empty line before the request line")
+            self._skipped_line = True
             data = data[2:]
             end = data.find(b"\r\n\r\n")
             if end < 0:
@@ -180,10 +190,8 @@ class RequestReader:
             # Announced, not done: the head is complete, and it is judged like any other.
             method = self._parser.get_method()
             self._parser = httptools.HttpRequestParser(self)
-        except httptools.HttpParserInvalidMethodError:
-            return self._reject(Reason.METHOD_UNKNOWN, "")
         except httptools.HttpParserError as fault:
-            return self._reject(Reason.REQUEST_MALFORMED, type(fault).__name__)
+            return self._reject_unread(head, type(fault).__name__)
         self.method = method
         start = b"%s %s HTTP/1." % (method, self.target)
         version = head[len(start) : len(start) + 3]
@@ -199,9 +207,9 @@ class RequestReader:
         self._scanned = len(data)
         if len(data) > HEAD_LIMIT_BYTES:
             return self._reject_long_head(data)
-        if data[:2] == b"\r\n":
+        if data[:2] == b"\r\n" and not self._skipped_line:
             data = data[2:]
-        elif data == b"\r":
+        elif data == b"\r" and not self._skipped_line:
             return b""
         if data and data[0] not in _FIRST_BYTES:
             return self._reject(Reason.REQUEST_MALFORMED, "a request line that does not start with a method")
@@ -222,16 +230,25 @@ class RequestReader:
         long_target = len(line) > _TARGET_LIMIT_WITH_METHOD
         return self._reject(Reason.TARGET_TOO_LONG if long_target else Reason.HEAD_TOO_LARGE, "")
 
+    def _reject_unread(self, head: bytes, detail: str) -> bytes:
+        """A head that llhttp does not take: for its request line if that is wrong, else for its fields."""
+        words = head.partition(b"\r\n")[0].split(b" ")
+        if len(words) != 3 or words[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
+            return self._reject_request_line(head)
+        if words[0] not in _KNOWN_METHODS and _METHOD.fullmatch(words[0]):
+            return self._reject(Reason.METHOD_UNKNOWN, "", _ALLOWED_METHODS)
+        return self._reject(Reason.REQUEST_MALFORMED, detail)
+
     def _reject_request_line(self, head: bytes) -> bytes:
         """A request line that is not `method SP target SP version`, or not of our versions (A30-A32)."""
         words = head.partition(b"\r\n")[0].split(b" ")
-        if len(words) == 3 and words[2].startswith(b"HTTP/") and len(words[2]) == 8 and words[2][5:6].isdigit():
+        if len(words) == 3 and words[0] and _VERSION.fullmatch(words[2]):
             return self._reject(Reason.VERSION_UNSUPPORTED, "")
         return self._reject(Reason.REQUEST_MALFORMED, "a request line that is not `method target HTTP/1.1`")
 
-    def _reject(self, reason: Reason, detail: str) -> bytes:
+    def _reject(self, reason: Reason, detail: str, allowed_methods: tuple[str, ...] = ()) -> bytes:
         self.state = HELD
-        self.reading_refused(Refusal(reason, detail))
+        self.reading_refused(Refusal(reason, detail, allowed_methods=allowed_methods))
         return b""
 
     def _feed_chunks(self, data: bytes) -> bytes:

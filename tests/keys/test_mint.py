@@ -11,7 +11,8 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.credential import digest_of
+from gateway.core.credential import Credential, CredentialKind, digest_of
+from gateway.core.token_kinds import api_key
 from gateway.keys.mint import BASE62, checksum_holds, checksum_of, mint, mint_app_id, mint_id
 
 PUBLISHED_SHAPE = re.compile(r"[A-Za-z0-9]{8,40}\.[A-Za-z0-9]{20,128}")
@@ -30,6 +31,14 @@ def test_a_minted_key_has_the_published_shape_and_its_id_before_the_dot(seed: in
     assert [key_id] == token.split(".")[:1]
     assert tuple(len(part) for part in token.split(".")) == (15, 48)
     assert checksum_holds(token)
+
+
+@given(st.integers())
+def test_the_token_parser_reads_what_was_minted(seed: int) -> None:
+    key_id, secret = mint(seeded(seed))
+    token = secret.reveal().encode()
+
+    assert Credential(CredentialKind.API_KEY, key_id, digest_of(token)) == api_key.read(token)
 
 
 @given(st.integers(), st.integers(0, 63), st.sampled_from(BASE62))

@@ -92,7 +92,7 @@ def test_history_says_who_did_what_when_and_nothing_secret(story: Story) -> None
         ("revoked", start + 2, "cat", new.key.id),
     ] == [(line.event, line.happened_at, line.actor, line.key_id) for line in (made, created, revoked)]
     assert [line.detail for line in (made, created, revoked)] == [
-        {"features": "engagement"},
+        {"name": "Fleet", "features": "engagement"},
         {"name": "k", "scopes": "A B", "expires_at": "2028-01-15T08:00:01Z"},
         {"reason": "leaked"},
     ]

@@ -200,6 +200,29 @@ async def test_a_record_asked_for_again_is_the_youngest() -> None:
     assert [story.finder.cached(each.digest) != MISSING for each in asked] == [True, False, True]
 
 
+async def test_an_unknown_token_asked_for_again_is_the_youngest() -> None:
+    story = Story(max_unknown=2)
+    await story.finder.find(unknown(0))
+    await story.finder.find(unknown(1))
+    await story.finder.find(unknown(0))
+    await story.finder.find(unknown(2))
+
+    assert [None, MISSING, None] == [story.finder.cached(unknown(number).digest) for number in range(3)]
+
+
+async def test_a_token_is_held_as_known_or_as_unknown_and_never_as_both(story: Story) -> None:
+    without = story.memory.backup()
+    asked = credential_of(story.key())
+    with_key = story.memory.backup()
+    for contents, counts in ((without, (0, 1)), (with_key, (1, 0)), (without, (0, 1))):
+        story.memory.restore(contents)
+        story.clock.advance(30)
+        await story.finder.find(asked)
+
+        assert counts == (story.finder.known_count, story.finder.unknown_count)
+        assert MISSING != story.finder.cached(asked.digest)
+
+
 @pytest.mark.parametrize("limit", [0, 1, 2])
 async def test_the_bounds_hold_at_the_limit_and_one_beyond(limit: int) -> None:
     story = Story(max_entries=limit, max_unknown=limit)
@@ -458,6 +481,26 @@ async def test_an_early_answer_that_comes_last_does_not_replace_the_late_one(sto
     assert after is story.finder.cached(asked.digest)
     assert after is not None
     assert KeyState.REVOKED is after.state
+
+
+async def test_an_early_answer_does_not_hide_the_late_question_from_those_who_ask_next(story: Story) -> None:
+    new = story.key()
+    asked = credential_of(new)
+    story.store.is_open = False
+    early = story.ask(asked)
+    await settle()
+    story.finder.forget_key(new.key.id)
+    late = story.ask(asked)
+    await settle()
+    story.store.let_go(0)
+    await early
+
+    next_one = story.ask(asked)
+    await settle()
+    story.store.let_go()
+
+    assert await late is await next_one
+    assert 2 == story.store.asked
 
 
 async def test_forgetting_is_harmless_where_nothing_is_held(story: Story) -> None:

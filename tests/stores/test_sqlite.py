@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from gateway.core.credential import Credential, CredentialKind, KeyId
 from gateway.keys.refused import KeyFault, KeyRefused
@@ -343,7 +345,7 @@ async def test_a_moved_file_is_no_answer_and_its_return_is_noticed(stored: Store
     assert await stored.store.find(credential_of(new)) is not None
 
     moved = path.rename(path.with_name("moved"))
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match="file cannot be reached: No such file or directory"):
         await stored.store.find(credential_of(new))
     with pytest.raises(StoreUnavailable):
         await stored.store.changes_since(0)
@@ -391,6 +393,36 @@ async def test_a_store_that_does_not_answer_in_time_is_unavailable_and_recovers(
     await hurried.aclose()
 
 
+async def test_a_reader_that_is_locked_out_says_so_and_does_not_wait_for_the_lock(path: Path) -> None:
+    prepare(path).dispose()
+    store = SqliteKeyStore(path, lookup_timeout_seconds=60.0)
+    with raw(path) as hog:
+        hog.execute("PRAGMA locking_mode = EXCLUSIVE")
+        hog.execute("BEGIN EXCLUSIVE")
+
+        with pytest.raises(StoreUnavailable, match=r"is locked by another writer \(SQLITE_BUSY\)"):
+            await store.position()
+
+        hog.execute("ROLLBACK")
+    assert 0 == await store.position()
+    await store.aclose()
+
+
+async def test_look_ups_that_are_cancelled_half_way_leave_the_store_as_it_was(stored: Stored) -> None:
+    asked = credential_of(new_key(stored))
+    dice = random.Random(3)
+    for _ in range(30):
+        tasks = [asyncio.create_task(stored.store.find(asked)) for _ in range(4)]
+        for _ in range(dice.randrange(12)):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = await asyncio.gather(*(stored.store.find(asked) for _ in range(4)))
+    assert all(record is not None for record in found)
+
+
 async def test_a_full_disk_refuses_writes_and_still_answers_reads(path: Path) -> None:
     engine = prepare(path)
     book = SqliteKeyBook(engine)
@@ -399,8 +431,6 @@ async def test_a_full_disk_refuses_writes_and_still_answers_reads(path: Path) ->
     app = service.create_app("A")
     new = service.create_key(app.id, name="k", scopes=["S"])
     # The limit stands in for the disk: SQLite reports both alike.
-    from sqlalchemy import event
-
     event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA max_page_count = 1"))
 
     with pytest.raises(StoreUnavailable, match=r"no room left to write to \(SQLITE_FULL\)"):

@@ -46,12 +46,13 @@ _WHICH: Final = _not_chosen("several operations and no `operationName`")
 _NO_SUCH: Final = _not_chosen("no operation of that name")
 _SUBSCRIPTION: Final = _not_chosen("subscriptions are not served")
 
-# The lexical grammar, comments included (they cost memory too: CVE-2026-75508). Possessive, so it never backtracks.
+# The lexical grammar, comments included (they cost memory too: CVE-2026-75508). Possessive, so it never backtracks;
+# and a string that is not closed goes to the end, or every quote in a long text would look for its end again.
 _TOKEN: Final = re.compile(
     r"""
       \#[^\n\r]*+
-    | "{3} (?: [^"\\] | \\"{3} | \\ | "(?!"") )*+ "{3}
-    | " (?: [^"\\\n\r] | \\. )*+ "
+    | "{3} (?: [^"\\] | \\"{3} | \\ | "(?!"") )*+ (?: "{3} | \Z )
+    | " (?: [^"\\\n\r] | \\. )*+ "?
     | [_A-Za-z][_0-9A-Za-z]*+
     | -?[0-9][0-9.eE+\-]*+
     | \.{3}
@@ -151,7 +152,7 @@ class DocumentCache:
 
     Bounded twice, by number and by the bytes of the documents it holds; the least recently used goes first (G56).
     Refusals are remembered too: they say something of the document alone, and parsing is what costs.
-    A document of 1 KiB seen before costs 1.6 us on one core at 2.1 GHz; a new one some 1,000.
+    Measured (one core, CPython 3.11), a document of 0.9 KiB with 51 fields: 1.2 us when seen before, 600 us when new.
     """
 
     __slots__ = ("_bytes_held", "_entries", "_max_bytes", "_max_entries")

@@ -53,7 +53,7 @@ def read_request(body: bytes) -> GraphQLRequest | Refusal:
 
     The fast path proves strictness by writing what it read: if the same bytes come out, nothing was repeated,
     rounded or spelled in another way. All other bodies go the slow way, which gives the same answer.
-    Measured on one core at 2.1 GHz, a compact body of 1 KiB: 2.4 us; the slow way 14 us.
+    Measured (one core, CPython 3.11), a body of 0.9 KiB: 2.3 us; the slow way, with white space, 5.4 us.
     """
     try:
         read = orjson.loads(body)

@@ -15,9 +15,11 @@ from graphql.language import (
     ArgumentNode,
     DirectiveNode,
     FieldNode,
+    FloatValueNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
     InlineFragmentNode,
+    IntValueNode,
     ListValueNode,
     ObjectValueNode,
     OperationDefinitionNode,
@@ -44,6 +46,9 @@ class Selection(msgspec.Struct, frozen=True):
 
 MAX_UNFOLDED: Final = 10_000
 """Fields, spreads and inline fragments of the operation with every fragment unfolded (G9)."""
+
+MAX_NAME_CHARACTERS: Final = 256
+MAX_NUMBER_CHARACTERS: Final = 128
 
 KNOWN_DIRECTIVES: Final = frozenset(("skip", "include"))
 """Any other one may make an upstream run, stream or export something that was not judged (G12)."""
@@ -186,6 +191,8 @@ def _size_of(selection_set: SelectionSetNode, sizes: Mapping[str, _Size]) -> _Si
         size.unfolded += 1
         size.directives += _checked_directives(node.directives)
         if isinstance(node, FieldNode):
+            if len(node.name.value) > MAX_NAME_CHARACTERS:
+                raise _exceeded("a field name that is too long")
             size.root_fields += 1
             size.aliases += node.alias is not None
             _check_arguments(node.arguments)
@@ -218,7 +225,7 @@ def _check_arguments(arguments: tuple[ArgumentNode, ...] | None) -> None:
 
 
 def _check_value(value: ValueNode | None) -> None:
-    """Refuses an input object with a member twice. Recurses as deep as the parser lets values nest."""
+    """Refuses an input object with a member twice, and numbers of any length (G49). Recurses as deep as the parser lets values nest."""
     if isinstance(value, ObjectValueNode):
         if len({member.name.value for member in value.fields}) != len(value.fields):
             raise _invalid("an input object with a member that is given twice")
@@ -227,6 +234,8 @@ def _check_value(value: ValueNode | None) -> None:
     elif isinstance(value, ListValueNode):
         for item in value.values:
             _check_value(item)
+    elif isinstance(value, IntValueNode | FloatValueNode) and len(value.value) > MAX_NUMBER_CHARACTERS:
+        raise _exceeded("a number that is too long")
 
 
 def _unfold(operation: OperationDefinitionNode, fragments: Fragments) -> tuple[frozenset[str], frozenset[str]]:

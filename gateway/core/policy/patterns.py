@@ -105,9 +105,16 @@ def _path_complaint(path: str) -> Complaint | None:
         if complaint is not None:
             return complaint
 
-    if isinstance(canonical_target(_PARAMETER.sub("x", path).encode("utf-8")), Refusal):
-        return Complaint(f"the path `{path}` is not in its canonical form", f"write `{_canonical(path)}`")
-    return None
+    if _is_canonical(path):
+        return None
+    canonical = _canonical(path)
+    if not _is_canonical(canonical):
+        return Complaint("the path has percent-encoded bytes that are not UTF-8", "encode its characters as UTF-8")
+    return Complaint(f"the path `{path}` is not in its canonical form", f"write `{canonical}`")
+
+
+def _is_canonical(path: str) -> bool:
+    return not isinstance(canonical_target(_PARAMETER.sub("x", path).encode("utf-8")), Refusal)
 
 
 def _segment_complaint(segment: str) -> Complaint | None:

@@ -1,0 +1,201 @@
+"""The `Authorization` value: one scheme, one space, one token, one kind; and nothing of it in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.credential import Credential, CredentialKind, digest_of
+from gateway.core.facts import TARGET_LIMIT_BYTES, canonical_target
+from gateway.core.reasons import Reason, Refusal
+from gateway.core.token_kinds import KINDS, PLACEHOLDERS, TOKEN_LIMIT_BYTES, masked, read_authorization
+from tests.core.samples import API_TOKEN, JWT, LEGACY_TOKEN
+
+
+@pytest.mark.parametrize("scheme", [b"Bearer", b"bearer", b"BEARER", b"bEaReR"])
+@pytest.mark.parametrize(
+    ("token", "kind"), [(API_TOKEN, CredentialKind.API_KEY), (LEGACY_TOKEN, CredentialKind.LEGACY_KEY)]
+)
+def test_a_token_of_a_known_shape_is_a_credential(scheme: bytes, token: bytes, kind: CredentialKind) -> None:
+    # D3: the scheme is read in any case, the token never.
+    credential = read_authorization(scheme + b" " + token)
+
+    assert isinstance(credential, Credential)
+    assert (kind, digest_of(token)) == (credential.kind, credential.digest)
+
+
+REFUSED: list[tuple[bytes | None, Reason]] = [
+    (None, Reason.CREDENTIAL_MISSING),  # D1
+    (b"", Reason.CREDENTIAL_EMPTY),  # D2
+    (b" ", Reason.CREDENTIAL_EMPTY),
+    (b"\t", Reason.CREDENTIAL_EMPTY),
+    (b"Bearer", Reason.CREDENTIAL_EMPTY),
+    (b"bearer", Reason.CREDENTIAL_EMPTY),
+    (b"Bearer ", Reason.CREDENTIAL_EMPTY),
+    (b"Bearer    ", Reason.CREDENTIAL_EMPTY),
+    (b"Bearer \t", Reason.CREDENTIAL_EMPTY),
+    (b" Bearer ", Reason.CREDENTIAL_EMPTY),
+    (b"Bearer  " + API_TOKEN, Reason.TOKEN_MALFORMED),  # D4
+    (b"Bearer\t" + API_TOKEN, Reason.TOKEN_MALFORMED),
+    (b" Bearer " + API_TOKEN, Reason.TOKEN_MALFORMED),
+    (b"Bearer " + API_TOKEN + b" ", Reason.TOKEN_MALFORMED),  # D13
+    (b"Bearer " + API_TOKEN.replace(b".", b"%2E"), Reason.TOKEN_MALFORMED),
+    (b"Bearer a b", Reason.TOKEN_MALFORMED),  # D5
+    (b"Bearer " + API_TOKEN + b" " + API_TOKEN, Reason.TOKEN_MALFORMED),
+    (b"Bearer " + API_TOKEN + b",Bearer " + API_TOKEN, Reason.TOKEN_MALFORMED),
+    (b'Bearer "' + API_TOKEN + b'"', Reason.TOKEN_MALFORMED),
+    (b"Bearer=" + API_TOKEN, Reason.TOKEN_MALFORMED),
+    (b"Bearer: " + API_TOKEN, Reason.TOKEN_MALFORMED),
+    (b"Basic dXNlcjpwYXNz", Reason.CREDENTIAL_SCHEME),  # D6
+    (b"Token " + API_TOKEN, Reason.CREDENTIAL_SCHEME),
+    (b"ApiKey x", Reason.CREDENTIAL_SCHEME),
+    (b"Digest username=a", Reason.CREDENTIAL_SCHEME),
+    (b"Negotiate x", Reason.CREDENTIAL_SCHEME),
+    (API_TOKEN, Reason.CREDENTIAL_SCHEME),
+    (b"\xff\xfe", Reason.CREDENTIAL_SCHEME),
+    (b"Bearer " + API_TOKEN + b", Bearer " + API_TOKEN, Reason.CREDENTIAL_REPEATED),  # D9
+    (b"Bearer \xff" + API_TOKEN, Reason.TOKEN_MALFORMED),  # D10, C17
+    (b"Bearer \x00", Reason.TOKEN_MALFORMED),
+    (b"Bearer " + b"a" * (TOKEN_LIMIT_BYTES + 1), Reason.TOKEN_MALFORMED),  # D11
+    (b"Bearer " + b"a" * 1_000_000, Reason.TOKEN_MALFORMED),
+    (b"Bearer undefined", Reason.TOKEN_PLACEHOLDER),  # D12
+    (b"Bearer NULL", Reason.TOKEN_PLACEHOLDER),
+    (b"Bearer  null ", Reason.TOKEN_PLACEHOLDER),
+    (b"Bearer [object Object]", Reason.TOKEN_PLACEHOLDER),
+    (b"Bearer $TOKEN", Reason.TOKEN_PLACEHOLDER),
+    (b"Bearer {{token}}", Reason.TOKEN_PLACEHOLDER),
+    (b"Bearer " + JWT, Reason.TOKEN_KIND_UNSUPPORTED),
+    (b"Bearer " + LEGACY_TOKEN.upper(), Reason.TOKEN_MALFORMED),
+    (b"Bearer x", Reason.TOKEN_MALFORMED),
+]
+
+
+@pytest.mark.parametrize(("value", "reason"), REFUSED, ids=lambda case: repr(case)[:40])
+def test_anything_else_is_refused_with_its_reason(value: bytes | None, reason: Reason) -> None:
+    answer = read_authorization(value)
+
+    assert isinstance(answer, Refusal)
+    assert reason is answer.reason
+
+
+def test_a_refusal_never_quotes_the_token() -> None:
+    secret = API_TOKEN.split(b".")[1].decode()
+
+    for value, _ in REFUSED:
+        assert secret not in repr(read_authorization(value))
+
+
+@pytest.mark.parametrize("placeholder", sorted(PLACEHOLDERS))
+def test_every_placeholder_is_told_apart(placeholder: bytes) -> None:
+    answer = read_authorization(b"Bearer " + placeholder.upper())
+
+    assert Refusal(Reason.TOKEN_PLACEHOLDER) == answer
+
+
+ALPHABET = st.sampled_from(list(b"09afAFgzZ.-_=+/ ,\t\xff\x00{}$Bearr"))
+TOKENS = st.one_of(
+    st.binary(max_size=80),
+    st.lists(ALPHABET, max_size=80).map(bytes),
+    st.sampled_from([API_TOKEN, LEGACY_TOKEN, JWT]),
+)
+
+
+@given(st.one_of(st.none(), TOKENS, TOKENS.map(lambda token: b"Bearer " + token)))
+def test_no_value_raises(value: bytes | None) -> None:
+    assert isinstance(read_authorization(value), Credential | Refusal)
+
+
+@given(TOKENS)
+def test_a_token_is_of_at_most_one_kind(token: bytes) -> None:
+    # E8
+    assert 1 >= len([read for read in KINDS if read(token) is not None])
+
+
+@given(st.sampled_from([API_TOKEN, LEGACY_TOKEN]), st.data())
+def test_one_changed_character_never_gives_the_same_digest(token: bytes, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(token) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda byte: byte != token[place]))
+    changed = read_authorization(b"Bearer " + token[:place] + bytes((byte,)) + token[place + 1 :])
+
+    assert not isinstance(changed, Credential) or digest_of(token) != changed.digest
+
+
+@given(st.sampled_from([API_TOKEN, LEGACY_TOKEN]), st.binary(min_size=1, max_size=4))
+def test_nothing_may_stand_before_or_after_the_token(token: bytes, more: bytes) -> None:
+    good = read_authorization(b"Bearer " + token)
+
+    assert good != read_authorization(b"Bearer " + token + more)
+    assert good != read_authorization(b"Bearer " + more + token)
+
+
+# -- the mask
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (b"/", "/"),
+        (b"/v1/users/ek5Tq0aVb81LmZc", "/v1/users/ek5Tq0aVb81LmZc"),
+        (b"/v1/" + API_TOKEN, "/v1/***"),
+        (b"/v1/" + API_TOKEN + b"/files", "/v1/***/files"),
+        (b"/" + LEGACY_TOKEN, "/***"),
+        (b"/" + LEGACY_TOKEN.upper() + b"/x", "/***/x"),
+        (b"/" + JWT + b"/" + API_TOKEN, "/***/***"),
+        (b"/a/" + LEGACY_TOKEN[:31], "/a/" + LEGACY_TOKEN[:31].decode()),
+        (b"/token=" + API_TOKEN, "/token=***"),
+        (b"/x/" + b"a" * 8 + b"." + b"b" * 20, "/x/***"),
+        (b"/" + b"a" * 8 + b"." + b"b" * 20, "/***"),
+    ],
+)
+def test_what_looks_like_a_token_is_masked(path: bytes, expected: str) -> None:
+    assert expected == masked(path)
+
+
+WORDS = st.sampled_from([b"", b"v1", b"users", b"~", b"a.b", b"%C3%A9", b"x" * 40])
+
+
+@given(WORDS, st.sampled_from([API_TOKEN, LEGACY_TOKEN, LEGACY_TOKEN.upper(), JWT]), WORDS)
+def test_no_token_survives_the_mask_wherever_it_stands(before: bytes, token: bytes, after: bytes) -> None:
+    path = b"/" + before + b"/" + token + b"/" + after
+
+    assert token.decode() not in masked(path)
+
+
+@given(st.binary(max_size=60).map(lambda rest: b"/" + rest))
+def test_any_canonical_path_can_be_masked(path: bytes) -> None:
+    if isinstance(canonical_target(path), tuple):
+        assert masked(path.partition(b"?")[0]).startswith("/")
+
+
+# -- time
+
+
+def shortest_time(act: Callable[[], object]) -> float:
+    def once() -> float:
+        began = time.process_time()
+        act()
+        return time.process_time() - began
+
+    return min(once() for _ in range(3))
+
+
+# A linear reader takes some 0.1 ms for 8 kB, a quadratic one 60 ms and more.
+FAST_SECONDS = 0.010
+
+
+@pytest.mark.parametrize("piece", [b"a", b"g", b"a.", b"g-", b"-", b".", b" ", b", ", b"{", b"e30.", b"0", b"\xff"])
+def test_reading_takes_time_in_proportion_to_the_value(piece: bytes) -> None:
+    for value in (b"Bearer " + piece * (TOKEN_LIMIT_BYTES // len(piece)), piece * (TOKEN_LIMIT_BYTES // len(piece))):
+        assert shortest_time(lambda value=value: read_authorization(value)) < FAST_SECONDS  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("piece", [b"a", b"g", b"g-", b"g.", b"aaaaaaaa.", b"a" * 31 + b"/", b"g" * 8 + b".a/", b"0"])
+def test_masking_takes_time_in_proportion_to_the_path(piece: bytes) -> None:
+    # Every refused request is logged too, so this is paid for callers without a key.
+    path = b"/" + (piece * TARGET_LIMIT_BYTES)[: TARGET_LIMIT_BYTES - 1]
+
+    assert shortest_time(lambda: masked(path)) < FAST_SECONDS
