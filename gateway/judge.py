@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.core.credential import Credential
 from gateway.core.decision import Allowed, decide, decide_graphql, decide_public
-from gateway.core.facts import RequestFacts
+from gateway.core.facts import RequestFacts, parameter_names
 from gateway.core.graphql.document import DocumentCache
 from gateway.core.graphql.request import read_request
 from gateway.core.outgoing import IdentityLines
@@ -69,6 +69,7 @@ class AwaitingBody(msgspec.Struct, frozen=True):
 _QUERY_AND_HEADER: Final = Refusal(Reason.CREDENTIAL_REPEATED, "a credential in the header and one in the query")
 _QUERY: Final = Refusal(Reason.CREDENTIAL_IN_QUERY)
 _BODY_REFUSED: Final = Refusal(Reason.BODY_REFUSED)
+_GRAPHQL_PARAMETERS: Final = frozenset((b"query", b"operationname", b"variables", b"extensions", b"documentid"))
 
 
 class Judge:
@@ -191,6 +192,10 @@ def graphql_head_fault(facts: RequestFacts) -> Refusal | None:
     media_type, _, parameters = (facts.content_type or b"").partition(b";")
     if media_type.strip().lower() != b"application/json":
         return Refusal(Reason.MEDIA_TYPE_UNSUPPORTED, "a `Content-Type` other than `application/json`")
+
+    if facts.query and parameter_names(facts.query) & _GRAPHQL_PARAMETERS:
+        # Servers differ on which of the two they run: the URL's or the body's (G22).
+        return Refusal(Reason.GRAPHQL_REQUEST_INVALID, "GraphQL parameters in the URL of a POST")
 
     if parameters and parameters.replace(b'"', b"").strip().lower() not in (b"charset=utf-8", b"charset=utf8"):
         return Refusal(Reason.MEDIA_TYPE_UNSUPPORTED, "a `Content-Type` parameter other than `charset=utf-8`")

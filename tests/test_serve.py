@@ -1,4 +1,4 @@
-"""The story of one gateway process: started by its command, used over sockets, changed while it runs, ended by a signal."""
+"""The story of one gateway process: started by its command, used, changed while it runs, ended by a signal."""
 
 from __future__ import annotations
 

@@ -92,11 +92,14 @@ def _cases(values: Values, tree: Node) -> tuple[Case, ...]:
 
 
 def _case(values: Values, node: Node) -> Case | None:
-    members = values.members(node, "a case", CASE_KEYS)
+    misspelt: set[str] = set()
+    members = values.members(node, "a case", CASE_KEYS, misspelt=misspelt)
     if members is None:
         return None
     lacking = [key for key in ("it", "send", "expect") if key not in members]
     for key in lacking:
+        if key in misspelt:
+            continue
         values.fault(node.place, f"the case has no `{key}`", f"add `{key}: {_EXAMPLES[key]}`")
     if lacking:
         return None

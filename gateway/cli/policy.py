@@ -37,7 +37,7 @@ def check(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="[PATH]...",
+            metavar="PATH",
             envvar=_ENVIRONMENT,
             help="Policy files, or folders whose *.yaml together are one policy.",
             show_default=False,
@@ -79,7 +79,7 @@ def test(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="[PATH]",
+            metavar="PATH",
             envvar=_ENVIRONMENT,
             help="A policy file, a folder that is one policy, or a *.cases.yaml beside its policy.",
             show_default=False,

@@ -298,7 +298,7 @@ def facts_of(
         length is not None,
         keeps_alive,
         expect is not None,
-        bool(query) and _names_a_credential(query),
+        bool(query) and not _CREDENTIAL_PARAMETERS.isdisjoint(parameter_names(query)),
     )
 
 
@@ -387,15 +387,15 @@ def _query_fault(query: bytes) -> str:
 _CREDENTIAL_PARAMETERS: Final = frozenset((b"access_token", b"api_key", b"token"))
 
 
-def _names_a_credential(query: bytes) -> bool:
-    """Whether a parameter of the query is named like a credential, also when its name is percent-encoded."""
+def parameter_names(query: bytes) -> frozenset[bytes]:
+    """Names of a query's parameters, decoded and in lower case; however a server splits it, they are among these."""
+    names: set[bytes] = set()
     for parameter in query.replace(b";", b"&").split(b"&"):
         name = parameter.partition(b"=")[0]
         if b"%" in name:
             name = _ANY_TRIPLET.sub(lambda match: bytes((int(match.group(1) or b"00", 16),)), name)
-        if name.lower() in _CREDENTIAL_PARAMETERS:
-            return True
-    return False
+        names.add(name.lower())
+    return frozenset(names)
 
 
 def host_is_valid(host: bytes) -> bool:

@@ -99,9 +99,7 @@ def test_a_graphql_refusal_without_lists_has_none() -> None:
 def test_a_graphql_answer_has_the_media_type_that_its_client_knows(
     accept: bytes, profile: StatusProfile | None, expected: bytes
 ) -> None:
-    answer = answer_to(
-        Refusal(Reason.JSON_INVALID), ref=REF, shape=ErrorShape.GRAPHQL, profile=profile, accept=accept
-    )
+    answer = answer_to(Refusal(Reason.JSON_INVALID), ref=REF, shape=ErrorShape.GRAPHQL, profile=profile, accept=accept)
 
     assert expected == field(answer, b"content-type")
 
@@ -129,9 +127,7 @@ def test_the_accept_of_a_rest_client_changes_nothing() -> None:
         (Reason.ROUTE_UNKNOWN, 404, 404, 404),
     ],
 )
-def test_the_status_follows_the_profile_of_a_graphql_route(
-    reason: Reason, draft: int, y2023: int, legacy: int
-) -> None:
+def test_the_status_follows_the_profile_of_a_graphql_route(reason: Reason, draft: int, y2023: int, legacy: int) -> None:
     profiles = (StatusProfile.DRAFT_2026, StatusProfile.Y2023, StatusProfile.LEGACY_200)
     statuses = [
         answer_to(Refusal(reason), ref=REF, shape=ErrorShape.GRAPHQL, profile=profile).status for profile in profiles

@@ -82,7 +82,9 @@ NAMES = st.sampled_from(["a", "b", "c", "d"])
 
 
 @given(
-    st.dictionaries(st.sampled_from(CredentialKind), st.tuples(st.lists(NAMES, min_size=1, unique=True), st.booleans())),
+    st.dictionaries(
+        st.sampled_from(CredentialKind), st.tuples(st.lists(NAMES, min_size=1, unique=True), st.booleans())
+    ),
     st.sampled_from(CredentialKind),
     st.sets(NAMES),
 )
@@ -166,8 +168,19 @@ def test_every_root_field_and_every_ruled_path_is_asked_for(
 @pytest.mark.parametrize(
     "coordinate",
     # G41, G43, G44, G45
-    ["Query.unheard", "Query.node", "Query._service", "Mutation.user", "Query.__schema", "Query.__type", "Mutation.__schema"]
-    + ["Query.user2", "query.user", "Subscription.user", "Query.__typenames"],
+    [
+        "Query.unheard",
+        "Query.node",
+        "Query._service",
+        "Mutation.user",
+        "Query.__schema",
+        "Query.__type",
+        "Mutation.__schema",
+        "Query.user2",
+        "query.user",
+        "Subscription.user",
+        "Query.__typenames",
+    ],
 )
 def test_a_field_without_a_rule_refuses_the_whole_document(coordinate: str) -> None:
     everything = principal("users:read", "users:write", "users:delete", "offloads:read", "files:read", "schema:read")
@@ -181,9 +194,7 @@ def test_a_forbidden_field_weighs_more_than_a_missing_scope() -> None:
     decided = decide_graphql(GQL, principal(), REQUEST, selected("Query.user", "Query.unheard"))
 
     assert (
-        Refusal(
-            Reason.FIELD_NOT_ALLOWED, missing_scopes=("users:read",), coordinates=("Query.unheard", "Query.user")
-        )
+        Refusal(Reason.FIELD_NOT_ALLOWED, missing_scopes=("users:read",), coordinates=("Query.unheard", "Query.user"))
         == decided
     )
 
@@ -196,9 +207,9 @@ def test_introspection_has_its_own_requirement() -> None:
     assert Refusal(
         Reason.SCOPE_MISSING, missing_scopes=("schema:read",), coordinates=("Query.__schema", "Query.__type")
     ) == decide_graphql(open_route, principal("users:read"), REQUEST, asked)
-    assert Refusal(
-        Reason.FIELD_NOT_ALLOWED, coordinates=("Query.__schema", "Query.__type")
-    ) == decide_graphql(open_route, principal("schema:read", kind=LEGACY), REQUEST, asked)
+    assert Refusal(Reason.FIELD_NOT_ALLOWED, coordinates=("Query.__schema", "Query.__type")) == decide_graphql(
+        open_route, principal("schema:read", kind=LEGACY), REQUEST, asked
+    )
 
 
 def test_a_kind_without_a_rule_for_the_field_is_refused() -> None:
@@ -228,7 +239,9 @@ def test_the_body_that_is_sent_was_written_from_what_was_judged() -> None:
 
 
 COORDINATES = st.sampled_from(sorted({*RULES.fields, *FREE, *INTROSPECTION, "Query.unheard", "Mutation.user"}))
-SCOPES = st.sets(st.sampled_from(["users:read", "users:write", "users:delete", "offloads:read", "files:read", "schema:read"]))
+SCOPES = st.sets(
+    st.sampled_from(["users:read", "users:write", "users:delete", "offloads:read", "files:read", "schema:read"])
+)
 
 
 @given(

@@ -106,8 +106,12 @@ def test_the_framing_is_ours(method: bytes, headers: Headers, body: bytes | None
 TOKEN_NAMES = st.text("ABCXYZabcxyz019-!#$%&'*+.^`|~", min_size=1, max_size=12).map(str.encode)
 NAMES = st.one_of(
     TOKEN_NAMES,
-    st.sampled_from([b"X-Gateway-Key-Id", b"x.gateway.scopes", b"X-Forwarded-For", b"Via", b"Cookie", b"Accept", b"TE"]),
-    st.sampled_from([b"Connection", b"Keep-Alive", b"Authorization", b"Content-Type", b"Content-Length", b"Transfer-Encoding"]),
+    st.sampled_from(
+        [b"X-Gateway-Key-Id", b"x.gateway.scopes", b"X-Forwarded-For", b"Via", b"Cookie", b"Accept", b"TE"]
+    ),
+    st.sampled_from(
+        [b"Connection", b"Keep-Alive", b"Authorization", b"Content-Type", b"Content-Length", b"Transfer-Encoding"]
+    ),
     st.sampled_from([b"Expect", b"Upgrade", b"Proxy", b"X-Real-IP", b"User-Agent"]),
 )
 VISIBLE = bytes(range(0x21, 0x7F)) + bytes(range(0x80, 0x100))
@@ -139,7 +143,11 @@ def test_another_parser_reads_exactly_the_request_that_was_meant(
     assert between.count(b"content-length") + between.count(b"transfer-encoding") <= 1
     # Each end-to-end field once for each time it came, in the client's order, with the value it came with.
     came = [(name.lower(), value) for name, value in headers]
-    own = [(name, value) for name, value in sent[1 : -len(tail_of())] if name not in (b"content-length", b"transfer-encoding")]
+    own = [
+        (name, value)
+        for name, value in sent[1 : -len(tail_of())]
+        if name not in (b"content-length", b"transfer-encoding")
+    ]
     assert all(field in came for field in own)
     in_order = [field for field in own if field[0] not in (b"content-type", b"content-encoding")]
     rest = iter(came)
@@ -203,7 +211,9 @@ def test_the_request_id_is_left_to_be_said_and_every_line_ends(scopes: set[str])
 # -- the answer
 
 
-def answer(*headers: tuple[bytes, bytes], status: int = 200, is_http_11: bool = True, answers_head: bool = False) -> ResponseFacts:
+def answer(
+    *headers: tuple[bytes, bytes], status: int = 200, is_http_11: bool = True, answers_head: bool = False
+) -> ResponseFacts:
     read = response_facts(status, list(headers), is_http_11, answers_head)
     assert isinstance(read, ResponseFacts), read
     return read
@@ -290,7 +300,14 @@ def test_an_answer_that_ends_with_its_connection_keeps_none() -> None:
 
 def test_hop_by_hop_fields_banners_and_names_of_ours_do_not_reach_the_client() -> None:
     # C24, C26, C33
-    dropped = [b"Keep-Alive", b"Proxy-Authenticate", b"Proxy-Authentication-Info", b"Proxy-Connection", b"TE", b"Trailer"]
+    dropped = [
+        b"Keep-Alive",
+        b"Proxy-Authenticate",
+        b"Proxy-Authentication-Info",
+        b"Proxy-Connection",
+        b"TE",
+        b"Trailer",
+    ]
     dropped += [b"Upgrade", b"Server", b"X-Powered-By", b"X-Gateway-Key-Id", b"x_gateway_scopes", b"X-Gateway-Anything"]
 
     assert [] == answer(*((name, b"x") for name in dropped)).fields

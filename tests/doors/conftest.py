@@ -19,5 +19,5 @@ def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
 @pytest.fixture
 def gateway(shared_gateway: RunningGateway) -> RunningGateway:
     """The shared gateway with nothing recorded."""
-    shared_gateway.upstream.clear()
+    shared_gateway.forget()
     return shared_gateway

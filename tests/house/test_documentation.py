@@ -48,7 +48,7 @@ def blocks(document: Path) -> Iterator[Block]:
         if line.startswith("```"):
             if inside:
                 yield Block(language, "\n".join(lines) + "\n", start)
-            language, lines, start, inside = line[3:].strip(), [], number, not inside
+            language, lines, start, inside = line[3:].partition(" ")[0], [], number, not inside
         elif inside:
             lines.append(line)
 

@@ -21,6 +21,7 @@ import uvloop
 
 from gateway.assembly import Running, open_key_service, start
 from gateway.keys.secret import Secret
+from gateway.ports import Outcome, Recorder
 from gateway.settings import KeyCacheSettings, Settings, TimeoutSettings
 from tests.support.manual_clock import ManualClock
 from tests.support.recording_upstream import RecordingUpstream
@@ -101,6 +102,18 @@ class Keys:
     """Well-formed, and in no store."""
 
 
+class Watching:
+    """A recorder before the gateway's own, so that a test can see each outcome."""
+
+    def __init__(self, inner: Recorder) -> None:
+        self.inner = inner
+        self.outcomes: list[Outcome] = []
+
+    def record(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self.inner.record(outcome)
+
+
 class RunningGateway:
     """A gateway that serves, and what a test may ask of it."""
 
@@ -111,6 +124,7 @@ class RunningGateway:
         self.clock = clock
         self.keys = make_keys(settings.store)
         self.running: Running
+        self._watching: Watching
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self._started = threading.Event()
@@ -140,6 +154,10 @@ class RunningGateway:
             self._fault = fault
             self._loop.close()
             return
+        else:
+            services = self.running.gateway.services
+            self._watching = Watching(services.recorder)
+            services.recorder = self._watching
         finally:
             self._started.set()
         self._loop.run_forever()
@@ -151,6 +169,23 @@ class RunningGateway:
     @property
     def port(self) -> int:
         return self.running.proxy_port
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """How each request ended since `forget`, as the recorder was told."""
+        return self._watching.outcomes
+
+    def forget(self) -> None:
+        """Forgets what was recorded and scripted, here and at the upstream."""
+        self.settle()
+        self.upstream.clear()
+        self._watching.outcomes = []
+
+    @property
+    def key_lookups(self) -> int:
+        """How often the key cache was asked."""
+        counters = self.running.gateway.keys.counters
+        return counters.hits + counters.unknown_hits + counters.misses
 
     @property
     def authority(self) -> bytes:

@@ -143,7 +143,7 @@ class _Protocol(asyncio.Protocol):
                     return
                 self.head = (*_read_head(bytes(self.unread[: end + 4])), end + 4)
                 self.was_answered = False
-                if self.upstream.is_early:
+                if self.upstream.answers_early():
                     self._answer(None)
             method, target, headers, start = self.head
             framing, body, end = self._read_body(headers, start)
@@ -387,6 +387,9 @@ class RecordingUpstream:
     def changed(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+    def answers_early(self) -> bool:
+        return self.is_early and bool(self._answers)
 
     def next_answer(self, request: Recorded | None) -> Answer:
         if self._answers:

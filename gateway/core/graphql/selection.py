@@ -225,7 +225,10 @@ def _check_arguments(arguments: tuple[ArgumentNode, ...] | None) -> None:
 
 
 def _check_value(value: ValueNode | None) -> None:
-    """Refuses an input object with a member twice, and numbers of any length (G49). Recurses as deep as the parser lets values nest."""
+    """Refuses an input object with a member twice, and a number of any length (G49).
+
+    Recurses as deep as the parser lets values nest.
+    """
     if isinstance(value, ObjectValueNode):
         if len({member.name.value for member in value.fields}) != len(value.fields):
             raise _invalid("an input object with a member that is given twice")

@@ -37,12 +37,34 @@ def test_the_shortest_and_the_longest_key_are_read(token: bytes) -> None:
 @pytest.mark.parametrize(
     "token",
     # E3, E4, E5, E26, D10, D13
-    [b"", b".", b"..", b"id.", b".secret", b"a" * 15, b"a" * 7 + b"." + b"b" * 20, b"a" * 8 + b"." + b"b" * 19]
-    + [b"a" * 41 + b"." + b"b" * 20, b"a" * 8 + b"." + b"b" * 129, b"a" * 8 + b".." + b"b" * 20]
-    + [API_TOKEN + b"\n", API_TOKEN + b".x", b" " + API_TOKEN, API_TOKEN + b" ", API_TOKEN + b"\x00", API_TOKEN + b"="]
-    + [b"a" * 7 + b"'." + b"b" * 20, b"a" * 7 + b"%." + b"b" * 20, b"a" * 7 + b"_." + b"b" * 20, b"a" * 8 + b"%2E" + b"b" * 20]
-    + ["٣".encode() * 8 + b"." + b"b" * 20, b"a" * 8 + b"." + "ａ".encode() * 20, b"a" * 8 + b"\xff." + b"b" * 20]
-    + [LEGACY_TOKEN, JWT],
+    [
+        b"",
+        b".",
+        b"..",
+        b"id.",
+        b".secret",
+        b"a" * 15,
+        b"a" * 7 + b"." + b"b" * 20,
+        b"a" * 8 + b"." + b"b" * 19,
+        b"a" * 41 + b"." + b"b" * 20,
+        b"a" * 8 + b"." + b"b" * 129,
+        b"a" * 8 + b".." + b"b" * 20,
+        API_TOKEN + b"\n",
+        API_TOKEN + b".x",
+        b" " + API_TOKEN,
+        API_TOKEN + b" ",
+        API_TOKEN + b"\x00",
+        API_TOKEN + b"=",
+        b"a" * 7 + b"'." + b"b" * 20,
+        b"a" * 7 + b"%." + b"b" * 20,
+        b"a" * 7 + b"_." + b"b" * 20,
+        b"a" * 8 + b"%2E" + b"b" * 20,
+        "٣".encode() * 8 + b"." + b"b" * 20,
+        b"a" * 8 + b"." + "ａ".encode() * 20,
+        b"a" * 8 + b"\xff." + b"b" * 20,
+        LEGACY_TOKEN,
+        JWT,
+    ],
 )
 def test_what_has_another_shape_is_no_api_key(token: bytes) -> None:
     assert api_key.read(token) is None

@@ -18,8 +18,21 @@ def test_a_legacy_key_has_no_id_and_is_found_by_its_digest() -> None:
 @pytest.mark.parametrize(
     "token",
     # E6, E7, D18
-    [b"", LEGACY_TOKEN[:31], LEGACY_TOKEN + b"0", b"g" + LEGACY_TOKEN[1:], LEGACY_TOKEN.upper(), LEGACY_TOKEN[:31] + b"F"]
-    + [LEGACY_TOKEN + b"\n", b" " + LEGACY_TOKEN, b"0x" + LEGACY_TOKEN[2:], "０".encode() * 32, b"\xd9\xa3" * 16, API_TOKEN, JWT],
+    [
+        b"",
+        LEGACY_TOKEN[:31],
+        LEGACY_TOKEN + b"0",
+        b"g" + LEGACY_TOKEN[1:],
+        LEGACY_TOKEN.upper(),
+        LEGACY_TOKEN[:31] + b"F",
+        LEGACY_TOKEN + b"\n",
+        b" " + LEGACY_TOKEN,
+        b"0x" + LEGACY_TOKEN[2:],
+        "０".encode() * 32,
+        b"\xd9\xa3" * 16,
+        API_TOKEN,
+        JWT,
+    ],
 )
 def test_what_has_another_shape_is_no_legacy_key(token: bytes) -> None:
     assert legacy_key.read(token) is None

@@ -20,8 +20,14 @@ def encoded(header: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     "token",
-    [JWT, JWT[:-1], encoded(b"{}") + b"..", encoded(b'{"alg":"none"}') + b".e30.", encoded(b'{"a":"\xc3\xbf?>~"}') + b".a.b"]
-    + [encoded(b' {"alg" : "ES256"} ') + b".a.b"],
+    [
+        JWT,
+        JWT[:-1],
+        encoded(b"{}") + b"..",
+        encoded(b'{"alg":"none"}') + b".e30.",
+        encoded(b'{"a":"\xc3\xbf?>~"}') + b".a.b",
+        encoded(b' {"alg" : "ES256"} ') + b".a.b",
+    ],
 )
 def test_a_jwt_is_refused_as_a_kind_that_is_not_accepted(token: bytes) -> None:
     answer = user_jwt.read(token)
@@ -33,11 +39,36 @@ def test_a_jwt_is_refused_as_a_kind_that_is_not_accepted(token: bytes) -> None:
 @pytest.mark.parametrize(
     "token",
     # F16, F17, F18, F19, F28
-    [b"", b".", b"..", b"a.b", b"a.b.c", b".e30.", JWT + b".x", JWT + b".x.y", JWT + b"\n", b" " + JWT, JWT + b"="]
-    + [encoded(b"[]") + b".a.b", encoded(b"1") + b".a.b", encoded(b'"a"') + b".a.b", encoded(b"null") + b".a.b"]
-    + [encoded(b'{"a":1') + b".a.b", encoded(b"{} x") + b".a.b", encoded(b"\xef\xbb\xbf{}") + b".a.b", encoded(b'{"\xff":1}') + b".a.b"]
-    + [encoded("{}".encode("utf-16")) + b".a.b", b"e.a.b", b"e3.a.b", b"e30=.a.b", b"e3+0.a.b", b"AAAAA.a.b"]
-    + [encoded(b'{"a":' + b"[" * 2000 + b"]" * 2000 + b"}") + b".a.b", API_TOKEN, LEGACY_TOKEN],
+    [
+        b"",
+        b".",
+        b"..",
+        b"a.b",
+        b"a.b.c",
+        b".e30.",
+        JWT + b".x",
+        JWT + b".x.y",
+        JWT + b"\n",
+        b" " + JWT,
+        JWT + b"=",
+        encoded(b"[]") + b".a.b",
+        encoded(b"1") + b".a.b",
+        encoded(b'"a"') + b".a.b",
+        encoded(b"null") + b".a.b",
+        encoded(b'{"a":1') + b".a.b",
+        encoded(b"{} x") + b".a.b",
+        encoded(b"\xef\xbb\xbf{}") + b".a.b",
+        encoded(b'{"\xff":1}') + b".a.b",
+        encoded("{}".encode("utf-16")) + b".a.b",
+        b"e.a.b",
+        b"e3.a.b",
+        b"e30=.a.b",
+        b"e3+0.a.b",
+        b"AAAAA.a.b",
+        encoded(b'{"a":' + b"[" * 2000 + b"]" * 2000 + b"}") + b".a.b",
+        API_TOKEN,
+        LEGACY_TOKEN,
+    ],
 )
 def test_what_is_no_jwt_is_left_to_others(token: bytes) -> None:
     assert user_jwt.read(token) is None

@@ -48,8 +48,7 @@ def check_502(gateway: RunningGateway, response: Response, reason: str = "upstre
 def gateway(shared_gateway: RunningGateway) -> RunningGateway:
     """The shared gateway with no upstream connection in its pool."""
     shared_gateway.upstream.reset_connections()
-    shared_gateway.settle()
-    shared_gateway.upstream.clear()
+    shared_gateway.forget()
     return shared_gateway
 
 

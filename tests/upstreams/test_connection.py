@@ -1,0 +1,499 @@
+"""One upstream connection: reused only after a clean end, and gone after anything else."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.reasons import Reason
+from gateway.upstreams.connection import NEVER, UpstreamConnection
+from gateway.upstreams.pool import UpstreamPool
+from gateway.wire.limits import Timeouts
+from tests.support.manual_clock import ManualClock
+from tests.upstreams.sinks import Hearing
+
+GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+TIMEOUTS = Timeouts(response_head=30.0, response_idle=60.0, upstream_keep_alive=45.0)
+
+
+class Wire(asyncio.Transport):
+    """A transport without a network: what was written is kept, and an abort is told later, as a loop would."""
+
+    def __init__(self, end: socket.socket | None = None) -> None:
+        super().__init__()
+        self.written = b""
+        self.is_aborted = False
+        self.reads = True
+        self._end = end
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return self._end if name == "socket" else default
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.written += b"".join(bytes(piece) for piece in pieces)
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+    def pause_reading(self) -> None:
+        assert self.reads
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        assert not self.reads
+        self.reads = True
+
+
+class Line:
+    """A connection of a pool on a wire, with a request under way."""
+
+    def __init__(self, *, end: socket.socket | None = None, is_reused: bool = False) -> None:
+        self.clock = ManualClock()
+        self.pool = UpstreamPool("rest", "http://127.0.0.1:9", now=self.clock.monotonic, timeouts=TIMEOUTS)
+        self.connection = UpstreamConnection(self.pool)
+        self.wire = Wire(end)
+        self.connection.connection_made(self.wire)
+        if is_reused:
+            self.connection.reuse()
+        self.sink = Hearing()
+
+    def ask(self, *, answers_head: bool = False, ends: bool = True) -> Hearing:
+        self.sink = Hearing()
+        self.connection.send(GET, self.sink, answers_head=answers_head, ends=ends)
+        return self.sink
+
+    def is_kept(self) -> bool:
+        assert not (self.connection.is_open and self.wire.is_aborted)
+        return self.pool.idle_count == 1 and self.connection.is_open
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_an_answer_that_ends_cleanly_leaves_the_connection_to_the_pool() -> None:
+    line = Line()
+    sink = line.ask()
+
+    line.connection.data_received(OK)
+    line.connection.data_received(b"hello")
+
+    assert GET == line.wire.written
+    assert (["started", "ended"], b"hello") == (sink.calls, sink.body)
+    assert line.is_kept()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        OK + b"hello!",  # A41
+        OK + b"hello" + OK + b"POISON",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 204 No Content\r\n\r\nhello",
+    ],
+)
+def test_an_answer_after_which_the_connection_is_suspect_is_heard_and_the_connection_goes(data: bytes) -> None:
+    line = Line()
+    sink = line.ask()
+
+    line.connection.data_received(data)
+
+    assert ["started", "ended"] == sink.calls
+    assert sink.body in (b"hello", b"")
+    assert not line.is_kept()
+
+
+def test_a_byte_that_comes_while_nobody_waits_costs_the_connection() -> None:
+    # A42
+    line = Line()
+    sink = line.ask()
+    line.connection.data_received(OK + b"hello")
+    assert line.is_kept()
+
+    line.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON")
+
+    assert not line.is_kept()
+    assert (["started", "ended"], b"hello") == (sink.calls, sink.body)
+
+
+def test_an_answer_before_the_request_has_ended_costs_the_connection() -> None:
+    line = Line()
+    sink = line.ask(ends=False)
+
+    line.connection.data_received(OK + b"hello")
+
+    assert ["started", "ended"] == sink.calls
+    assert not line.is_kept()
+
+
+def test_a_request_that_ended_in_pieces_leaves_a_clean_connection() -> None:
+    line = Line()
+    line.ask(ends=False)
+    line.connection.send_body(b"abc", is_chunked=False)
+    line.connection.end_body(is_chunked=False)
+    line.connection.data_received(OK + b"hello")
+
+    assert GET + b"abc" == line.wire.written
+    assert line.is_kept()
+
+
+def test_a_chunked_body_is_coded_anew() -> None:
+    line = Line()
+    line.ask(ends=False)
+    line.connection.send_body(b"0123456789", is_chunked=True)
+    line.connection.send_body(b"x", is_chunked=True)
+    line.connection.end_body(is_chunked=True)
+
+    assert GET + b"a\r\n0123456789\r\n1\r\nx\r\n0\r\n\r\n" == line.wire.written
+
+
+def test_the_sink_may_use_the_connection_again_at_once(ends: tuple[socket.socket, socket.socket]) -> None:
+    line = Line(end=ends[0])
+
+    class Next(Hearing):
+        def response_ended(self) -> None:
+            super().response_ended()
+            taken = line.pool.take()
+            assert taken is line.connection
+            taken.send(b"NEXT", second, answers_head=False, ends=True)
+
+    second = Hearing()
+    first = Next()
+    line.connection.send(GET, first, answers_head=False, ends=True)
+    line.connection.data_received(OK + b"hello")
+    assert line.clock.monotonic() + TIMEOUTS.response_head == line.connection.deadline
+    line.connection.data_received(OK + b"world")
+
+    assert GET + b"NEXT" == line.wire.written
+    assert (b"hello", b"world") == (first.body, second.body)
+    assert line.is_kept()
+
+
+# -- failures
+
+
+@pytest.mark.parametrize(
+    ("data", "is_reused", "failure"),
+    [
+        # R9: only a connection that had served before and ended without a byte may have been closed under our hands.
+        (b"", True, (Reason.UPSTREAM_CLOSED, True)),
+        (b"", False, (Reason.UPSTREAM_CLOSED, False)),
+        (b"H", True, (Reason.UPSTREAM_CLOSED, False)),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", True, (Reason.UPSTREAM_CLOSED, False)),
+        (OK, True, (Reason.UPSTREAM_TRUNCATED, False)),
+        (OK + b"hell", True, (Reason.UPSTREAM_TRUNCATED, False)),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+            True,
+            (Reason.UPSTREAM_TRUNCATED, False),
+        ),
+    ],
+)
+@pytest.mark.parametrize("how", ["eof", "reset", "closed"])
+def test_an_answer_that_breaks_off_fails_once(
+    data: bytes, is_reused: bool, failure: tuple[Reason, bool], how: str
+) -> None:
+    line = Line(is_reused=is_reused)
+    sink = line.ask()
+    if data:
+        line.connection.data_received(data)
+
+    if how == "eof":
+        line.connection.eof_received()
+    line.connection.connection_lost(ConnectionResetError() if how == "reset" else None)
+
+    assert failure == sink.failure
+    assert 1 == sink.calls.count("failed")
+    assert "ended" not in sink.calls
+    assert 0 == line.pool.open_count == line.pool.idle_count
+
+
+def test_an_answer_until_the_end_of_the_connection_ends_with_a_fin_and_breaks_with_a_reset() -> None:
+    for exc, calls in ((None, ["started", "ended"]), (ConnectionResetError(), ["started", "failed"])):
+        line = Line()
+        sink = line.ask()
+        line.connection.data_received(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        if exc is None:
+            line.connection.eof_received()
+        line.connection.connection_lost(exc)
+
+        assert (calls, b"hello") == (sink.calls, sink.body)
+        assert not line.is_kept()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "failure"),
+    [
+        ([b"HTTP/1.1 200 OK\nX: y\n\n"], Reason.UPSTREAM_INVALID),
+        ([b"HTTP/1.1 101 Switching Protocols\r\n\r\n"], Reason.UPSTREAM_INVALID),
+        ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"zz\r\n"], Reason.UPSTREAM_TRUNCATED),
+    ],
+)
+def test_an_answer_that_is_not_well_formed_fails_and_the_connection_goes(pieces: list[bytes], failure: Reason) -> None:
+    # A43, A45
+    line = Line(is_reused=True)
+    sink = line.ask()
+
+    for piece in pieces:
+        line.connection.data_received(piece)
+    line.connection.connection_lost(None)
+
+    assert (failure, False) == sink.failure
+    assert 1 == sink.calls.count("failed")
+    assert not line.is_kept()
+
+
+def test_an_idle_connection_that_ends_is_nobodys_failure() -> None:
+    line = Line()
+    sink = line.ask()
+    line.connection.data_received(OK + b"hello")
+    line.connection.eof_received()
+    line.connection.connection_lost(None)
+
+    assert ["started", "ended"] == sink.calls
+    assert (0, 0) == (line.pool.open_count, line.pool.idle_count)
+
+
+def test_who_abandons_hears_nothing_more() -> None:
+    line = Line()
+    sink = line.ask()
+    line.connection.data_received(OK)
+
+    line.connection.abandon()
+    line.connection.data_received(b"hello")
+    line.connection.connection_lost(None)
+
+    assert (["started"], b"") == (sink.calls, sink.body)
+    assert not line.is_kept()
+
+
+@pytest.mark.parametrize(
+    "data", [OK + b"hello", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"]
+)
+def test_a_sink_may_abandon_while_it_is_told(data: bytes) -> None:
+    line = Line()
+
+    class Gone(Hearing):
+        def response_data(self, data: bytes) -> None:
+            line.connection.abandon()
+
+    sink = Gone()
+    line.connection.send(GET, sink, answers_head=False, ends=True)
+    head, _, body = data.partition(b"\r\n\r\n")
+    line.connection.data_received(head + b"\r\n\r\n")
+    line.connection.data_received(body)
+
+    assert ["started"] == sink.calls
+    assert not line.is_kept()
+
+
+# -- time
+
+
+def test_the_deadline_follows_what_is_awaited() -> None:
+    line = Line()
+    now = line.clock.monotonic
+    assert NEVER == line.connection.deadline
+
+    line.ask(ends=False)
+    assert now() + 30 == line.connection.deadline
+    line.clock.advance(5)
+    line.connection.send_body(b"x", is_chunked=False)
+    assert now() + 30 == line.connection.deadline
+    line.connection.end_body(is_chunked=False)
+    line.connection.data_received(OK)
+    assert now() + 60 == line.connection.deadline
+    line.clock.advance(5)
+    line.connection.data_received(b"hell")
+    assert now() + 60 == line.connection.deadline
+    line.connection.data_received(b"o")
+    assert now() + 45 == line.connection.deadline
+
+
+@pytest.mark.parametrize(
+    ("data", "failure"),
+    [
+        (b"", Reason.UPSTREAM_TIMEOUT),
+        (b"HTTP/1.1 200", Reason.UPSTREAM_TIMEOUT),
+        (OK + b"hell", Reason.UPSTREAM_TRUNCATED),
+    ],
+)
+def test_an_answer_that_does_not_come_in_time_fails_once(data: bytes, failure: Reason) -> None:
+    # K15
+    line = Line(is_reused=True)
+    sink = line.ask()
+    if data:
+        line.connection.data_received(data)
+    line.clock.advance(59)
+    line.pool.sweep()
+    line.clock.advance(2)
+    line.pool.sweep()
+    line.connection.connection_lost(None)
+    line.pool.sweep()
+
+    assert (failure, False) == sink.failure
+    assert 1 == sink.calls.count("failed")
+    assert not line.is_kept()
+
+
+def test_an_idle_connection_is_closed_when_its_time_is_over() -> None:
+    line = Line()
+    sink = line.ask()
+    line.connection.data_received(OK + b"hello")
+
+    line.clock.advance(44)
+    line.pool.sweep()
+    assert line.is_kept()
+    line.clock.advance(2)
+    line.pool.sweep()
+
+    assert not line.is_kept()
+    assert ["started", "ended"] == sink.calls
+
+
+def test_who_is_paused_by_the_client_is_not_late() -> None:
+    # K3
+    line = Line()
+    sink = line.ask()
+    line.connection.data_received(OK)
+
+    line.connection.pause()
+    line.connection.pause()
+    line.clock.advance(1_000)
+    line.pool.sweep()
+    was_read = line.wire.reads
+    line.connection.resume()
+    line.connection.resume()
+
+    assert (False, True) == (was_read, line.wire.reads)
+    assert sink.failure is None
+    assert line.clock.monotonic() + 60 == line.connection.deadline
+
+
+def test_a_connection_that_was_paused_at_its_end_reads_again() -> None:
+    line = Line()
+    line.ask()
+    line.connection.data_received(OK)
+    line.connection.pause()
+    line.connection.data_received(b"hello")
+
+    assert line.is_kept()
+    assert line.wire.reads
+    assert line.clock.monotonic() + 45 == line.connection.deadline
+
+
+def test_a_connection_that_is_gone_is_neither_paused_nor_resumed() -> None:
+    line = Line()
+    line.ask()
+    line.connection.abandon()
+
+    line.connection.pause()
+    line.connection.resume()
+
+    assert line.wire.reads
+    assert NEVER == line.connection.deadline
+
+
+def test_the_sink_is_told_when_the_upstream_takes_no_more() -> None:
+    line = Line()
+    line.connection.pause_writing()
+    line.connection.resume_writing()
+    sink = line.ask(ends=False)
+    line.connection.pause_writing()
+    line.connection.resume_writing()
+
+    assert ["paused", "resumed"] == sink.calls
+
+
+# -- the idle socket
+
+
+def test_an_idle_connection_is_clean_while_nothing_can_be_read(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    line = Line(end=ours)
+    assert line.connection.is_clean()
+
+    theirs.send(b"x")
+
+    # A41: the loop has not told us yet, the socket has.
+    assert not line.connection.is_clean()
+
+
+def test_an_idle_connection_that_the_upstream_closed_is_not_clean(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    line = Line(end=ours)
+
+    theirs.close()
+
+    assert not line.connection.is_clean()
+
+
+def test_a_connection_without_a_socket_or_that_is_closed_is_not_clean(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    assert not Line().connection.is_clean()
+    line = Line(end=ends[0])
+    line.connection.close_idle()
+    assert not line.connection.is_clean()
+
+
+EVENTS = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [OK, b"hello", b"HTTP/1.1 204 N\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"x", b"\r\n", OK + b"hello"]
+        ),
+        st.sampled_from(["pause", "resume", "abandon", "eof", "late", "end", "again"]),
+    ),
+    max_size=10,
+)
+
+
+@given(EVENTS, st.booleans())
+def test_whatever_happens_each_sink_hears_one_end_at_most_and_nothing_after_it(
+    events: list[bytes | str], ends: bool
+) -> None:
+    line = Line()
+    sinks = [line.ask(ends=ends)]
+    for event in events:
+        connection = line.connection
+        if isinstance(event, bytes):
+            if line.wire.reads and not line.wire.is_aborted:
+                connection.data_received(event)
+        elif event == "pause":
+            connection.pause()
+        elif event == "resume":
+            connection.resume()
+        elif event == "abandon":
+            connection.abandon()
+        elif event == "eof":
+            connection.eof_received()
+        elif event == "late":
+            line.clock.advance(1_000)
+            line.pool.sweep()
+        elif event == "end":
+            connection.end_body(is_chunked=False)
+        elif line.pool.idle_count and connection.is_open:
+            line.pool.take()
+            if connection.is_open:
+                sinks.append(line.ask())
+    line.connection.connection_lost(None)
+
+    for sink in sinks:
+        finals = [place for place, call in enumerate(sink.calls) if call in ("ended", "failed")]
+        assert len(finals) <= 1
+        assert not finals or finals == [len(sink.calls) - 1]
+        assert sink.calls.count("started") <= 1
+    assert (0, 0) == (line.pool.open_count, line.pool.idle_count)
