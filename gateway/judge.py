@@ -13,13 +13,14 @@ import msgspec
 
 from gateway.core.credential import Credential
 from gateway.core.decision import Allowed, decide, decide_graphql, decide_public
-from gateway.core.facts import RequestFacts, parameter_names
+from gateway.core.facts import RequestFacts
 from gateway.core.graphql.document import DocumentCache
 from gateway.core.graphql.request import read_request
 from gateway.core.outgoing import IdentityLines
 from gateway.core.policy.routes import Policy, Route
 from gateway.core.principal import KeyRecord, Principal, admit
 from gateway.core.reasons import CannotDecide, Reason, Refusal
+from gateway.core.target import parameter_names
 from gateway.core.token_kinds import read_authorization
 from gateway.ports import MISSING, Clock, KeyFinder, Missing, StoreUnavailable
 

@@ -407,6 +407,26 @@ def test_another_media_type_or_coding_is_refused_before_the_body_is_read(headers
     assert GQL is stopped(step).route
 
 
+@pytest.mark.parametrize(
+    "query", [b"query=user", b"a=1&operationName=A", b"variables=%7B%7D", b"extensions=", b"%71uery=x", b"a;query=x"]
+)
+def test_graphql_in_the_url_of_a_post_is_refused_before_the_body_is_read(query: bytes) -> None:
+    # G22: servers differ on which of the two they run.
+    judge = Judge(POLICY, Keys(record(API_TOKEN, "users:read")), ManualClock(), NoDocuments())
+
+    step = judge.on_head(ask(GOOD, JSON, method=b"POST", target=b"/v4/gql?" + query))
+
+    assert Reason.GRAPHQL_REQUEST_INVALID is reason_of(step)
+
+
+def test_other_parameters_in_the_url_are_left_to_the_upstream() -> None:
+    judge = judge_of(Keys(record(API_TOKEN, "users:read")))
+
+    step = judge.on_head(ask(GOOD, JSON, method=b"POST", target=b"/v4/gql?trace=query&querys=1"))
+
+    assert isinstance(step, AwaitingBody)
+
+
 def test_identity_is_no_coding() -> None:
     assert graphql_head_fault(ask(JSON, (b"Content-Encoding", b"Identity"), method=b"POST")) is None
 

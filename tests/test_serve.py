@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway.assembly import open_key_service
+from gateway.assembly.keys import open_key_service
 from tests.support.recording_upstream import RecordingUpstream
 
 POLICY = """

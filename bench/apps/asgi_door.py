@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
-from gateway.assembly import Gateway
+from gateway.assembly.gateway import Gateway
 from gateway.settings import read_settings
 
 _gateway: Gateway | None = None

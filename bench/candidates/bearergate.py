@@ -68,7 +68,7 @@ def _start(name: str, command: list[str], port: int, site: Site, stack: ExitStac
 
 
 def _make_key(store: str) -> str:
-    from gateway.assembly import open_key_service
+    from gateway.assembly.keys import open_key_service
     from gateway.ports import StoreUnavailable
 
     try:

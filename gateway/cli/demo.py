@@ -18,7 +18,7 @@ from typing import Annotated, Final
 import typer
 import uvloop
 
-from gateway import assembly
+from gateway.assembly import CannotStart
 from gateway.demo.announce import Announcement, UpstreamAddresses, page, write_announcement
 from gateway.demo.cast import DemoApp, create_cast
 from gateway.demo.child import HOST, Order
@@ -45,7 +45,7 @@ _FAULTS: Final = (
     StoreUnavailable,
     KeyRefused,
     SettingsInvalid,
-    assembly.CannotStart,
+    CannotStart,
 )
 """Everything that can be wrong before the demo is ready; each carries a text made to be shown."""
 
@@ -88,13 +88,15 @@ class _Stage:
 
 
 def _run(home: Path, port: int, admin_port: int, json_file: Path | None) -> None:
+    from gateway.assembly.keys import open_key_service  # noqa: PLC0415 - what no other command needs is loaded here
+
     for wanted, option in ((port, "--port"), (admin_port, "--admin-port")):
         _refuse_busy(wanted, option)
 
     policies = shipped_policies()
     example = read_example(policies / _EXAMPLE)
     store = f"sqlite:///{home / 'demo.sqlite3'}"
-    with assembly.open_key_service(store) as service:
+    with open_key_service(store) as service:
         apps = create_cast(service, example)
 
     stage = _Stage(policies, store, f"{HOST}:{port}", f"{HOST}:{admin_port}", example, apps)
@@ -104,6 +106,8 @@ def _run(home: Path, port: int, admin_port: int, json_file: Path | None) -> None
 
 async def _serve(stage: _Stage, json_file: Path | None) -> None:
     """Runs until it is cancelled, which a signal does."""
+    from gateway.assembly.serving import start  # noqa: PLC0415 - likewise
+
     _cancel_on_signal()
     order = Order(str(stage.policies / _EXAMPLE), {app.id: app.users for app in stage.apps})
     async with AsyncExitStack() as stack:
@@ -116,7 +120,7 @@ async def _serve(stage: _Stage, json_file: Path | None) -> None:
             admin_listen=stage.admin_listen,
             store=stage.store,
         )
-        running = await assembly.start(settings)
+        running = await start(settings)
         stack.push_async_callback(running.stop)
         announcement = Announcement(
             f"http://{HOST}:{running.proxy_port}", f"http://{HOST}:{running.admin_port}", addresses, stage.apps

@@ -24,7 +24,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 @contextmanager
 def key_service(store_url: str) -> Iterator[KeyService]:
     """The control plane over the store, made on first use; a refusal or a broken store is one line and exit code 1."""
-    from gateway.assembly import open_key_service  # noqa: PLC0415 - `--help` need not load a database library
+    from gateway.assembly.keys import open_key_service  # noqa: PLC0415 - `--help` need not load a database library
 
     try:
         with open_key_service(store_url) as service:

@@ -12,7 +12,6 @@ import typer
 import uvloop
 
 from gateway.assembly import CannotStart
-from gateway.assembly import serve as serve_until_told
 from gateway.settings import SettingsInvalid, read_settings
 
 
@@ -28,6 +27,8 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="A TOML file with settings.", envvar="BEARERGATE_CONFIG")] = None,
 ) -> None:
     """Runs the gateway. Every option can also be set as BEARERGATE_… in the environment, or in the file."""
+    from gateway.assembly.serving import serve as serve_until_told  # noqa: PLC0415 - half a second that no other command needs
+
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     for chatty in ("uvicorn", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

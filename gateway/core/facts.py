@@ -8,124 +8,19 @@ repaired: a path that has two readings is 400, not normalised.
 from __future__ import annotations
 
 import re
-from enum import IntEnum
 from typing import Final
 
 import msgspec
 
+from gateway.core.fields import FieldNames, Role
 from gateway.core.reasons import Reason, Refusal
+from gateway.core.target import canonical_target, parameter_names
 
 METHODS: Final = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
 _METHODS: Final = frozenset(METHODS)
 
-TARGET_LIMIT_BYTES: Final = 8192
 FIELD_LIMIT_BYTES: Final = 8192
 FIELDS_LIMIT: Final = 100
-
-
-class Role(IntEnum):
-    """What becomes of a request header field."""
-
-    FORWARD = 0
-    DROP = 1
-    AUTHORIZATION = 2
-    HOST = 3
-    CONTENT_LENGTH = 4
-    TRANSFER_ENCODING = 5
-    CONNECTION = 6
-    EXPECT = 7
-    UPGRADE = 8
-    CONTENT_TYPE = 9
-    CONTENT_ENCODING = 10
-    ACCEPT = 11
-    SINGLE = 12
-    """Forwarded, and refused when it comes twice (C20)."""
-    REFUSE = 13
-
-
-_ROLES: Final[dict[bytes, Role]] = {
-    b"authorization": Role.AUTHORIZATION,
-    b"host": Role.HOST,
-    b"content-length": Role.CONTENT_LENGTH,
-    b"transfer-encoding": Role.TRANSFER_ENCODING,
-    b"connection": Role.CONNECTION,
-    b"expect": Role.EXPECT,
-    b"upgrade": Role.UPGRADE,
-    b"content-type": Role.CONTENT_TYPE,
-    b"content-encoding": Role.CONTENT_ENCODING,
-    b"accept": Role.ACCEPT,
-    b"cookie": Role.SINGLE,
-    b"origin": Role.SINGLE,
-    b"range": Role.SINGLE,
-    b"if-range": Role.SINGLE,
-    b"user-agent": Role.SINGLE,
-    # Hop by hop (RFC 9110 section 7.6.1), whether nominated or not (C13).
-    b"keep-alive": Role.DROP,
-    b"proxy-authorization": Role.DROP,
-    b"proxy-authenticate": Role.DROP,
-    b"proxy-connection": Role.DROP,
-    b"proxy": Role.DROP,
-    b"te": Role.DROP,
-    b"trailer": Role.DROP,
-    b"http2-settings": Role.DROP,
-    # Credentials that are not read here do not pass either (D14).
-    b"x-api-key": Role.DROP,
-    # Where the client claims to be, or what it claims to have asked for: rebuilt by us, or gone (C7, B26, B27).
-    b"forwarded": Role.DROP,
-    b"x-real-ip": Role.DROP,
-    b"cf-connecting-ip": Role.DROP,
-    b"true-client-ip": Role.DROP,
-    b"x-client-ip": Role.DROP,
-    b"x-cluster-client-ip": Role.DROP,
-    b"x-http-method": Role.DROP,
-    b"x-http-method-override": Role.DROP,
-    b"x-method-override": Role.DROP,
-    b"x-request-id": Role.DROP,
-    b"via": Role.DROP,
-}
-_DROPPED_PREFIXES: Final = (b"x-gateway-", b"x-forwarded-", b"x-original-", b"x-rewrite-", b"x-envoy-")
-
-_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
-
-
-class Field(msgspec.Struct, frozen=True):
-    """A header field name as it was classified once. `start` is `name: ` in lower case, ready to be written."""
-
-    name: bytes
-    start: bytes
-    role: int
-    """A `Role`, as a plain int: comparing members of an IntEnum costs the loop over the fields three times as much."""
-
-
-def classify(name: bytes) -> Field:
-    """What becomes of the request header field `name`, in any case."""
-    lower = name.lower()
-    if _TOKEN.fullmatch(name) is None or b"_" in name:
-        # CGI-style upstreams read `_` as `-`: `X_Gateway_Key_Id` would be an identity of the client's making (A11, C5).
-        return Field(lower, lower + b": ", int(Role.REFUSE))
-
-    dashed = lower.replace(b".", b"-")
-    role = _ROLES.get(lower, Role.FORWARD)
-    if (
-        dashed.startswith(_DROPPED_PREFIXES)
-        or dashed in (b"x-forwarded", b"x-gateway")
-        or (dashed != lower and dashed in _ROLES)
-    ):
-        role = Role.DROP
-    return Field(lower, lower + b": ", int(role))
-
-
-class FieldNames(dict[bytes, Field]):
-    """Classified names, remembered: clients send the same few spellings again and again. Bounded, never evicted."""
-
-    __slots__ = ()
-    LIMIT: Final = 1024
-
-    def __missing__(self, name: bytes) -> Field:
-        field = classify(name)
-        if len(self) < self.LIMIT and len(name) <= 64:
-            self[name] = field
-        return field
 
 
 class RequestFacts(msgspec.Struct, frozen=True):
@@ -167,6 +62,7 @@ _CONNECTION: Final = int(Role.CONNECTION)
 _EXPECT: Final = int(Role.EXPECT)
 _UPGRADE: Final = int(Role.UPGRADE)
 _CONTENT_ENCODING: Final = int(Role.CONTENT_ENCODING)
+_CREDENTIAL_PARAMETERS: Final = frozenset((b"access_token", b"api_key", b"token"))
 _NAMES: Final = FieldNames()
 _HOST_AND_PORT: Final = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
@@ -302,102 +198,6 @@ def facts_of(
     )
 
 
-# -- the target: RFC 3986 section 3.3, narrowed to the strings with one reading (B1-B34)
-
-_PATH_PLAIN: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,=:@/"
-_QUERY_PLAIN: Final = bytes(byte for byte in range(0x21, 0x7F) if byte not in b'"#<>%')
-_UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_TRIPLET: Final = re.compile(rb"%(?:([0-9A-F]{2})|.{0,2})", re.DOTALL)
-_ANY_TRIPLET: Final = re.compile(rb"%(?:([0-9A-Fa-f]{2})|.{0,2})", re.DOTALL)
-# Encoded, each of these has two readings at some pair of hops: / \ % ; ? # and controls (B3-B5, B9-B11, B15, B24).
-_NEVER_ENCODED: Final = frozenset(b"/\\%;?#\x7f") | frozenset(range(0x20))
-
-
-def _refused(detail: str) -> Refusal:
-    return Refusal(Reason.TARGET_REFUSED, detail)
-
-
-def canonical_target(target: bytes) -> tuple[bytes, bytes] | Refusal:
-    """(path, query) of an origin-form target that is already canonical, else a refusal. Nothing is rewritten."""
-    if len(target) > TARGET_LIMIT_BYTES:
-        return Refusal(Reason.TARGET_TOO_LONG, f"a target of more than {TARGET_LIMIT_BYTES} bytes")
-
-    path, _, query = target.partition(b"?")
-    if path[:1] != b"/":
-        return _refused("the target does not start with `/`")
-
-    if path.translate(None, _PATH_PLAIN):
-        fault = _encoded_path_fault(path)
-        if fault:
-            return _refused(fault)
-
-    if b"//" in path:
-        return _refused("an empty path segment")
-
-    if b"/." in path and not _DOTTED.isdisjoint(path.split(b"/")):
-        return _refused("a dot segment")
-
-    if query and query.translate(None, _QUERY_PLAIN):
-        fault = _query_fault(query)
-        if fault:
-            return _refused(fault)
-    return path, query
-
-
-_DOTTED: Final = frozenset((b".", b".."))
-
-
-def _encoded_path_fault(path: bytes) -> str:
-    """What is wrong with a path that has more than plain characters in it; empty when it is canonical."""
-    if path.translate(None, _PATH_PLAIN + b"%"):
-        return "a byte that does not belong in a path"
-    decoded = bytearray()
-    place = 0
-    for match in _TRIPLET.finditer(path):
-        hexadecimal = match.group(1)
-        if hexadecimal is None:
-            return "a percent sign without two upper-case hexadecimal digits"
-        byte = int(hexadecimal, 16)
-        if byte in _NEVER_ENCODED:
-            return "a percent-encoded delimiter or control"
-        if byte in _UNRESERVED:
-            return "a percent-encoded character that needs no encoding"
-        decoded += path[place : match.start()]
-        decoded.append(byte)
-        place = match.end()
-    decoded += path[place:]
-    try:
-        decoded.decode("utf-8")
-    except UnicodeDecodeError:
-        return "percent-encoded bytes that are not UTF-8"
-    return ""
-
-
-def _query_fault(query: bytes) -> str:
-    if query.translate(None, _QUERY_PLAIN + b"%"):
-        return "a byte that does not belong in a query"
-    for match in _ANY_TRIPLET.finditer(query):
-        if match.group(1) is None:
-            return "a percent sign without two hexadecimal digits"
-        if match.group(1) == b"00":
-            return "a percent-encoded NUL"
-    return ""
-
-
-_CREDENTIAL_PARAMETERS: Final = frozenset((b"access_token", b"api_key", b"token"))
-
-
-def parameter_names(query: bytes) -> frozenset[bytes]:
-    """Names of a query's parameters, decoded and in lower case; however a server splits it, they are among these."""
-    names: set[bytes] = set()
-    for parameter in query.replace(b";", b"&").split(b"&"):
-        name = parameter.partition(b"=")[0]
-        if b"%" in name:
-            name = _ANY_TRIPLET.sub(lambda match: bytes((int(match.group(1) or b"00", 16),)), name)
-        names.add(name.lower())
-    return frozenset(names)
-
-
 def host_is_valid(host: bytes) -> bool:
     """Whether `host` is `uri-host [":" port]` (RFC 9110 section 7.2), without user info, lists or spaces (C9)."""
     match = _HOST_AND_PORT.fullmatch(host)
@@ -447,11 +247,3 @@ def _without_nominated(connection: bytes, keeps_alive: bool, fields: list[bytes]
         if fields[place] not in nominated:
             kept += fields[place : place + 3]
     return keeps_alive, kept
-
-
-_CONTROLS_KEPT: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
-
-
-def has_control_bytes(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether any value has a control byte other than HTAB, for doors whose server does not promise it (A16, C28)."""
-    return any(value.translate(None, _CONTROLS_KEPT) for _, value in headers)

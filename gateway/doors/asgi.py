@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from gateway.core.answers import answer_to
-from gateway.core.facts import RequestFacts, facts_of, has_control_bytes
+from gateway.core.facts import RequestFacts, facts_of
+from gateway.core.fields import has_control_bytes
 from gateway.core.outgoing import ResponseFacts, peer_lines, request_head
 from gateway.core.policy.routes import Route
 from gateway.core.principal import Principal

@@ -30,6 +30,11 @@ def test_without_a_credential_only_a_public_route_lets_pass() -> None:
     assert Refusal(Reason.CREDENTIAL_MISSING) == decide_public(USERS)
 
 
+def test_an_allowed_cannot_be_changed_into_another() -> None:
+    with pytest.raises(AttributeError):
+        Allowed(PUBLIC, None).route = USERS  # type: ignore[misc]
+
+
 def test_a_public_route_lets_every_principal_pass() -> None:
     assert Allowed(PUBLIC, principal()) == decide(PUBLIC, principal())
 

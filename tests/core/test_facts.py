@@ -12,18 +12,14 @@ from gateway.core.facts import (
     FIELD_LIMIT_BYTES,
     FIELDS_LIMIT,
     METHODS,
-    TARGET_LIMIT_BYTES,
-    FieldNames,
     RequestFacts,
-    Role,
     body_length,
-    canonical_target,
-    classify,
     facts_of,
-    has_control_bytes,
     host_is_valid,
 )
+from gateway.core.fields import FieldNames, Role, classify, has_control_bytes
 from gateway.core.reasons import Reason, Refusal
+from gateway.core.target import TARGET_LIMIT_BYTES, canonical_target
 from tests.core.samples import Headers, facts, facts_or_refusal
 
 

@@ -78,6 +78,14 @@ def test_a_principal_comes_out_only_if_everything_holds(
     assert holds == isinstance(admitted, Principal)
 
 
+def test_neither_record_nor_principal_can_be_changed() -> None:
+    # They are cached and shared by every request of the key.
+    with pytest.raises(AttributeError):
+        principal().scopes = frozenset(("users:write",))  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        record().state = KeyState.ACTIVE  # type: ignore[misc]
+
+
 def test_a_record_shows_no_digest() -> None:
     text = repr(record())
 

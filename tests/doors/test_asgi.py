@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from gateway.assembly import AsgiApplication, CannotStart
+from gateway.assembly import CannotStart
+from gateway.assembly.asgi import AsgiApplication
 from gateway.doors.asgi import AsgiDoor
 from gateway.settings import Settings
 from tests.support.gateway import POLICY, SAFETY_SECONDS, Key, RunningGateway, running_gateway

@@ -365,7 +365,9 @@ def test_a_thousand_clients_that_vanish_leave_nothing_behind(gateway: RunningGat
 # -- the client is slow
 
 
-@pytest.mark.parametrize("piece", [b"G", b"GET /items HTTP/1.1\r\n", get(b"/items")[:-2]], ids=["a byte", "a line", "most"])
+@pytest.mark.parametrize(
+    "piece", [b"G", b"GET /items HTTP/1.1\r\n", get(b"/items")[:-2]], ids=["a byte", "a line", "most"]
+)
 def test_a_slow_head_is_408(gateway: RunningGateway, piece: bytes) -> None:
     with RawClient(gateway.port) as client:
         client.send(with_keys(gateway, piece))

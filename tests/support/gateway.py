@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from gateway.assembly import Running, open_key_service, start
+from gateway.assembly.keys import open_key_service
+from gateway.assembly.serving import Running, start
 from gateway.keys.secret import Secret
 from gateway.ports import Outcome, Recorder
 from gateway.settings import KeyCacheSettings, Settings, TimeoutSettings
@@ -261,6 +262,17 @@ class RunningGateway:
 
     def log_bytes(self) -> bytes:
         return Path(self.settings.access_log).read_bytes()
+
+    def new_key(self, *scopes: str, app: Key | None = None, expires_at: float | None = None) -> Key:
+        """One more key in the store, of the App of `app` (by default A's)."""
+        app_id = (app or self.keys.a).app_id
+        with open_key_service(self.settings.store) as service:
+            made = service.create_key(app_id.decode(), name="one more", scopes=scopes, expires_at=expires_at)
+            return Key(made.token.reveal().encode(), made.key.id.encode(), app_id, scopes=" ".join(scopes).encode())
+
+    def read_changes(self) -> None:
+        """Reads the change feed, as the background does all the time."""
+        self.await_(self.running.gateway.feed.poll_once())
 
     # -- what the upstream must have been sent
 

@@ -1,6 +1,6 @@
 """One row of a threat table: the bytes that are sent, and everything that must follow from them.
 
-`<key:a>` in the bytes stands for the token of the key of that name. A row is played whole, in two parts and byte by
+`<key:a>` in the bytes stands for the token of the key of that name, `<id:a>` and `<secret:a>` for its parts. A row is played whole, in two parts and byte by
 byte, and must end alike each time.
 """
 
@@ -26,6 +26,7 @@ _SLOW_BYTES: Final = 2048
 """Longer rows are not played byte by byte."""
 
 _KEY: Final = re.compile(rb"<key:([a-z]+)>")
+_SECRET: Final = re.compile(rb"<secret:([a-z]+)>")
 _KEY_ID: Final = re.compile(rb"<id:([a-z]+)>")
 
 
@@ -95,6 +96,7 @@ def post(*fields: bytes, body: bytes = b"", target: bytes = b"/items", **overrid
 def with_keys(gateway: RunningGateway, data: bytes) -> bytes:
     """`data` with tokens and key ids in place of their names."""
     data = _KEY.sub(lambda match: key_named(gateway, match.group(1).decode()).token, data)
+    data = _SECRET.sub(lambda match: key_named(gateway, match.group(1).decode()).token.partition(b".")[2], data)
     return _KEY_ID.sub(lambda match: key_named(gateway, match.group(1).decode()).key_id, data)
 
 

@@ -11,10 +11,10 @@ from typing import Final
 
 import msgspec
 
-from gateway.core.facts import canonical_target
 from gateway.core.policy.faults import did_you_mean
 from gateway.core.policy.routes import METHODS
 from gateway.core.reasons import Refusal
+from gateway.core.target import canonical_target
 
 MAX_PATH_CHARACTERS: Final = 2000
 

@@ -7,9 +7,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.facts import canonical_target
 from gateway.core.policy.patterns import Complaint, Pattern, read_pattern
 from gateway.core.reasons import Refusal
+from gateway.core.target import canonical_target
 
 CHARACTERS = st.sampled_from("abzAZ09._~-!$&'()*+,=:@;#\\%{}<>\"|^` é/") | st.sampled_from(
     ["%41", "%2f", "%2F", "%C3%A9", "%c3%a9", "%FF", "%7e", "..", ".", "//", "{id}", "{x}", ":id", "*", "?a=1", "%zz"]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.credential import Credential, CredentialKind, digest_of
-from gateway.core.facts import TARGET_LIMIT_BYTES, canonical_target
 from gateway.core.reasons import Reason, Refusal
+from gateway.core.target import TARGET_LIMIT_BYTES, canonical_target
 from gateway.core.token_kinds import KINDS, PLACEHOLDERS, TOKEN_LIMIT_BYTES, masked, read_authorization
 from tests.core.samples import API_TOKEN, JWT, LEGACY_TOKEN
 
@@ -87,6 +87,15 @@ def test_a_refusal_never_quotes_the_token() -> None:
 
     for value, _ in REFUSED:
         assert secret not in repr(read_authorization(value))
+
+
+def test_the_longest_token_that_is_read_is_8192_bytes() -> None:
+    longest = JWT + b"A" * (8192 - len(JWT))
+
+    for token, reason in ((longest, Reason.TOKEN_KIND_UNSUPPORTED), (longest + b"A", Reason.TOKEN_MALFORMED)):
+        answer = read_authorization(b"Bearer " + token)
+        assert isinstance(answer, Refusal)
+        assert reason is answer.reason
 
 
 @pytest.mark.parametrize("placeholder", sorted(PLACEHOLDERS))

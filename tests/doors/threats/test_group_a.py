@@ -76,9 +76,7 @@ LENGTHS = [
 ]
 
 CODINGS = [
-    Row(
-        "A7-chunked-in-http-1.0", request(b"POST /items HTTP/1.0", CHUNKED, body=EMPTY_CHUNKS), 400
-    ),
+    Row("A7-chunked-in-http-1.0", request(b"POST /items HTTP/1.0", CHUNKED, body=EMPTY_CHUNKS), 400),
     Row(
         "A7-chunked-in-http-1.0-keep-alive",
         request(b"POST /items HTTP/1.0", b"Connection: keep-alive", CHUNKED, body=EMPTY_CHUNKS),
@@ -232,14 +230,24 @@ CHUNKS = [
     ),
     Row("A21-fin-in-the-head", get(b"/items")[:-2], NO_ANSWER, finishes=True),
     *(
-        Row(f"A22-{name.lower()}", chunks(b"3\r\nabc\r\n0\r\n" + name.encode() + b": x\r\n\r\n"), 400, forwarded=INCOMPLETE)
+        Row(
+            f"A22-{name.lower()}",
+            chunks(b"3\r\nabc\r\n0\r\n" + name.encode() + b": x\r\n\r\n"),
+            400,
+            forwarded=INCOMPLETE,
+        )
         for name in ("Authorization", "Host", "Content-Length", "X-Forwarded-For", "X-Gateway-Key-Id", "X-Harmless")
     ),
 ]
 
 BODIES = [
     *(
-        Row(f"A24-{method.lower()}-with-{name}", request(f"{method} {target} HTTP/1.1".encode(), field, body=body), 400, "body_refused")
+        Row(
+            f"A24-{method.lower()}-with-{name}",
+            request(f"{method} {target} HTTP/1.1".encode(), field, body=body),
+            400,
+            "body_refused",
+        )
         for (method, target), (name, field, body) in product(
             (("GET", "/items"), ("HEAD", "/items"), ("DELETE", "/items/1"), ("GET", "/public")),
             (("length", b"Content-Length: 43", NEXT), ("chunked", CHUNKED, b"2b\r\n" + NEXT + b"\r\n0\r\n\r\n")),
@@ -514,7 +522,9 @@ def test_a27_the_second_of_two_pipelined_requests_needs_its_own_credential(gatew
 
 def test_a27_pipelined_answers_keep_their_order_whoever_asks(gateway: RunningGateway) -> None:
     wanted = [("a" if place % 3 else "b", b"/items/%d" % place) for place in range(60)]
-    sent = b"".join(get(target, authorization=b"Authorization: Bearer <key:%s>\r\n" % key.encode()) for key, target in wanted)
+    sent = b"".join(
+        get(target, authorization=b"Authorization: Bearer <key:%s>\r\n" % key.encode()) for key, target in wanted
+    )
     with RawClient(gateway.port) as client:
         client.send(with_keys(gateway, sent))
         responses = [client.read() for _ in wanted]
@@ -566,7 +576,10 @@ def test_a29_another_valid_host_is_the_next_requests_own(gateway: RunningGateway
             assert client.read().status == 200
 
     gateway.settle()
-    assert [sent.values(b"x-forwarded-host") for sent in gateway.upstream.requests] == [[b"one.test"], [b"two.test:8080"]]
+    assert [sent.values(b"x-forwarded-host") for sent in gateway.upstream.requests] == [
+        [b"one.test"],
+        [b"two.test:8080"],
+    ]
     assert {sent.values(b"host")[0] for sent in gateway.upstream.requests} == {gateway.authority}
 
 

@@ -205,8 +205,20 @@ OVERRIDES = [
     Row("B28-punctuation-at-the-end", request(b"GET? /items HTTP/1.1"), 400),
     Row("B28-punctuation-inside", request(b'G=":<>e /items HTTP/1.1'), 400),
     Row("B28-nul-inside", request(b"GE\x00T /items HTTP/1.1"), 400),
-    Row("B28-no-rule-for-the-method", request(b"DELETE /items HTTP/1.1"), 405, "method_not_allowed", closes=False, allow=b"GET, HEAD, POST"),
-    Row("B28-no-rule-for-the-method-and-no-credential", request(b"DELETE /items HTTP/1.1", authorization=b""), 401, closes=False),
+    Row(
+        "B28-no-rule-for-the-method",
+        request(b"DELETE /items HTTP/1.1"),
+        405,
+        "method_not_allowed",
+        closes=False,
+        allow=b"GET, HEAD, POST",
+    ),
+    Row(
+        "B28-no-rule-for-the-method-and-no-credential",
+        request(b"DELETE /items HTTP/1.1", authorization=b""),
+        401,
+        closes=False,
+    ),
     Row(
         "B29-head-follows-get",
         request(b"HEAD /items HTTP/1.1"),
@@ -259,7 +271,13 @@ QUERIES = [
     ),
     Row("B32-beside-a-header", get(b"/items?access_token=<key:a>"), 400, "credential_repeated"),
     Row("B32-beside-a-header-of-another", get(b"/items?access_token=<key:b>"), 400, "credential_repeated"),
-    Row("B32-on-a-public-route", get(b"/public?token=<key:a>", authorization=b""), 401, "credential_in_query", closes=False),
+    Row(
+        "B32-on-a-public-route",
+        get(b"/public?token=<key:a>", authorization=b""),
+        401,
+        "credential_in_query",
+        closes=False,
+    ),
     passed("B32-another-name", b"/items?tokens=1&my_token=2&access-token=3"),
 ]
 

@@ -58,9 +58,7 @@ NOMINATIONS = [
         post(b"Connection: host, content-length, cookie", b"Cookie: a=b", b"Content-Length: 3", body=b"abc"),
         200,
         closes=False,
-        forwarded=Forwarded(
-            b"/items", [(b"cookie", b"a=b")], [(b"content-length", b"3")], body=b"abc", method=b"POST"
-        ),
+        forwarded=Forwarded(b"/items", [(b"cookie", b"a=b")], [(b"content-length", b"3")], body=b"abc", method=b"POST"),
     ),
     Row(
         "C3-transfer-encoding-and-content-type",
@@ -407,7 +405,13 @@ def test_c25_a_redirect_is_passed_on_and_never_followed(gateway: RunningGateway,
 
 
 def test_c26_an_upstream_cannot_speak_as_the_gateway(gateway: RunningGateway) -> None:
-    names = (b"X-Gateway-Key-Id", b"x-gateway-request-id", b"X_Gateway_Scopes", b"X-Gateway-Anything", b"X.Gateway.Kind")
+    names = (
+        b"X-Gateway-Key-Id",
+        b"x-gateway-request-id",
+        b"X_Gateway_Scopes",
+        b"X-Gateway-Anything",
+        b"X.Gateway.Kind",
+    )
     gateway.upstream.script(answer(fields=tuple((name, b"forged") for name in names)))
 
     response = ask(gateway)

@@ -95,7 +95,9 @@ HEADERS = [
     repeated("D7-two-equal-lines", get(b"/items", b"Authorization: Bearer <key:a>")),
     repeated("D7-two-equal-lines-apart", get(b"/items", b"X-A: b", b"authorization: Bearer <key:a>")),
     repeated("D8-good-then-bad", get(b"/items", b"Authorization: Bearer x")),
-    repeated("D8-bad-then-good", get(b"/items", b"Authorization: Bearer <key:a>", authorization=authorization(b"Bearer x"))),
+    repeated(
+        "D8-bad-then-good", get(b"/items", b"Authorization: Bearer <key:a>", authorization=authorization(b"Bearer x"))
+    ),
     repeated("D8-good-then-empty", get(b"/items", b"Authorization:")),
     repeated("D8-empty-then-good", get(b"/items", b"Authorization: Bearer <key:a>", authorization=authorization(b""))),
     repeated("D8-two-people", get(b"/items", b"Authorization: Bearer <key:b>")),
@@ -118,7 +120,11 @@ TOKENS = [
         }.items()
     ),
     *(
-        Row(f"D10-control-{byte:02x}", get(b"/items", authorization=authorization(b"Bearer " + GOOD + bytes((byte,)))), 400)
+        Row(
+            f"D10-control-{byte:02x}",
+            get(b"/items", authorization=authorization(b"Bearer " + GOOD + bytes((byte,)))),
+            400,
+        )
         for byte in (0x00, 0x07, 0x0B, 0x1B, 0x7F)
     ),
     bad("D11-8185-bytes", b"Bearer " + b"a" * 8185),
@@ -296,7 +302,9 @@ def test_d1_a_challenge_without_a_credential_names_no_error(gateway: RunningGate
     assert response.values(b"www-authenticate") == [b'Bearer realm="bearergate"']
 
 
-@pytest.mark.parametrize("value", [b"Bearer x", b"Bearer <key:unknown>", b"Bearer <key:revoked>", b"Bearer <key:expired>"])
+@pytest.mark.parametrize(
+    "value", [b"Bearer x", b"Bearer <key:unknown>", b"Bearer <key:revoked>", b"Bearer <key:expired>"]
+)
 def test_d1_a_challenge_after_a_credential_names_the_error(gateway: RunningGateway, value: bytes) -> None:
     sent = with_keys(gateway, get(b"/items", authorization=authorization(value)))
     challenge = exchange(gateway.port, sent).header(b"www-authenticate")
@@ -306,7 +314,9 @@ def test_d1_a_challenge_after_a_credential_names_the_error(gateway: RunningGatew
 
 
 def test_d2_an_empty_credential_is_told_as_an_invalid_request(gateway: RunningGateway) -> None:
-    challenge = exchange(gateway.port, get(b"/items", authorization=authorization(b"Bearer"))).header(b"www-authenticate")
+    challenge = exchange(gateway.port, get(b"/items", authorization=authorization(b"Bearer"))).header(
+        b"www-authenticate"
+    )
 
     assert challenge is not None
     assert b'error="invalid_request"' in challenge

@@ -1,0 +1,122 @@
+"""Request header fields: what becomes of each name. The list is closed; what is not in it is forwarded as it came."""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+
+class Role(IntEnum):
+    """What becomes of a request header field."""
+
+    FORWARD = 0
+    DROP = 1
+    AUTHORIZATION = 2
+    HOST = 3
+    CONTENT_LENGTH = 4
+    TRANSFER_ENCODING = 5
+    CONNECTION = 6
+    EXPECT = 7
+    UPGRADE = 8
+    CONTENT_TYPE = 9
+    CONTENT_ENCODING = 10
+    ACCEPT = 11
+    SINGLE = 12
+    """Forwarded, and refused when it comes twice (C20)."""
+    REFUSE = 13
+
+
+_ROLES: Final[dict[bytes, Role]] = {
+    b"authorization": Role.AUTHORIZATION,
+    b"host": Role.HOST,
+    b"content-length": Role.CONTENT_LENGTH,
+    b"transfer-encoding": Role.TRANSFER_ENCODING,
+    b"connection": Role.CONNECTION,
+    b"expect": Role.EXPECT,
+    b"upgrade": Role.UPGRADE,
+    b"content-type": Role.CONTENT_TYPE,
+    b"content-encoding": Role.CONTENT_ENCODING,
+    b"accept": Role.ACCEPT,
+    b"cookie": Role.SINGLE,
+    b"origin": Role.SINGLE,
+    b"range": Role.SINGLE,
+    b"if-range": Role.SINGLE,
+    b"user-agent": Role.SINGLE,
+    # Hop by hop (RFC 9110 section 7.6.1), whether nominated or not (C13).
+    b"keep-alive": Role.DROP,
+    b"proxy-authorization": Role.DROP,
+    b"proxy-authenticate": Role.DROP,
+    b"proxy-connection": Role.DROP,
+    b"proxy": Role.DROP,
+    b"te": Role.DROP,
+    b"trailer": Role.DROP,
+    b"http2-settings": Role.DROP,
+    # Credentials that are not read here do not pass either (D14).
+    b"x-api-key": Role.DROP,
+    # Where the client claims to be, or what it claims to have asked for: rebuilt by us, or gone (C7, B26, B27).
+    b"forwarded": Role.DROP,
+    b"x-real-ip": Role.DROP,
+    b"cf-connecting-ip": Role.DROP,
+    b"true-client-ip": Role.DROP,
+    b"x-client-ip": Role.DROP,
+    b"x-cluster-client-ip": Role.DROP,
+    b"x-http-method": Role.DROP,
+    b"x-http-method-override": Role.DROP,
+    b"x-method-override": Role.DROP,
+    b"x-request-id": Role.DROP,
+    b"via": Role.DROP,
+}
+_DROPPED_PREFIXES: Final = (b"x-gateway-", b"x-forwarded-", b"x-original-", b"x-rewrite-", b"x-envoy-")
+
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
+
+
+class Field(msgspec.Struct, frozen=True):
+    """A header field name as it was classified once. `start` is `name: ` in lower case, ready to be written."""
+
+    name: bytes
+    start: bytes
+    role: int
+    """A `Role`, as a plain int: comparing members of an IntEnum costs the loop over the fields three times as much."""
+
+
+def classify(name: bytes) -> Field:
+    """What becomes of the request header field `name`, in any case."""
+    lower = name.lower()
+    if _TOKEN.fullmatch(name) is None or b"_" in name:
+        # CGI-style upstreams read `_` as `-`: `X_Gateway_Key_Id` would be an identity of the client's making (A11, C5).
+        return Field(lower, lower + b": ", int(Role.REFUSE))
+
+    dashed = lower.replace(b".", b"-")
+    role = _ROLES.get(lower, Role.FORWARD)
+    if (
+        dashed.startswith(_DROPPED_PREFIXES)
+        or dashed in (b"x-forwarded", b"x-gateway")
+        or (dashed != lower and dashed in _ROLES)
+    ):
+        role = Role.DROP
+    return Field(lower, lower + b": ", int(role))
+
+
+class FieldNames(dict[bytes, Field]):
+    """Classified names, remembered: clients send the same few spellings again and again. Bounded, never evicted."""
+
+    __slots__ = ()
+    LIMIT: Final = 1024
+
+    def __missing__(self, name: bytes) -> Field:
+        field = classify(name)
+        if len(self) < self.LIMIT and len(name) <= 64:
+            self[name] = field
+        return field
+
+
+_CONTROLS_KEPT: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
+
+
+def has_control_bytes(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether any value has a control byte other than HTAB, for doors whose server does not promise it (A16, C28)."""
+    return any(value.translate(None, _CONTROLS_KEPT) for _, value in headers)
