@@ -77,7 +77,7 @@ def decide_graphql(
         requirement = None if rule is None else rule.get(principal.kind)
         if requirement is None:
             reason = Reason.FIELD_NOT_ALLOWED
-            forbidden.append(coordinate)
+            forbidden.append(coordinate if rule is not None else _tellable(coordinate))
             continue
         lacking = requirement.missing(principal)
         if lacking:
@@ -88,3 +88,12 @@ def decide_graphql(
     if reason is not None:
         return Refusal(reason, missing_scopes=tuple(sorted(set(missing))), coordinates=tuple(sorted(set(forbidden))))
     return Allowed(route, principal, canonical_body(request, selection))
+
+
+NAME_LIMIT: Final = 31
+
+
+def _tellable(coordinate: str) -> str:
+    """A coordinate that no rule has, which is the client's own text: long names may be tokens, and are not repeated."""
+    root, _, name = coordinate.partition(".")
+    return coordinate if len(name) <= NAME_LIMIT else f"{root}.…"

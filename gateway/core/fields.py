@@ -74,6 +74,10 @@ _DROPPED_PREFIXES: Final = (b"x-gateway-", b"x-forwarded-", b"x-original-", b"x-
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
 
 
+_NO_LETTERS: Final = bytes(byte for byte in range(256) if not 0x61 <= byte <= 0x7A)
+_FRAMING_LETTERS: Final = frozenset((b"transferencoding", b"contentlength"))
+
+
 class Field(msgspec.Struct, frozen=True):
     """A header field name as it was classified once. `start` is `name: ` in lower case, ready to be written."""
 
@@ -98,6 +102,9 @@ def classify(name: bytes) -> Field:
         or (dashed != lower and dashed in _ROLES)
     ):
         role = Role.DROP
+    elif lower not in _ROLES and lower.translate(None, _NO_LETTERS) in _FRAMING_LETTERS:
+        # `Transfer---Encoding`: some hop may take for framing what would pass here as an ordinary field (A10).
+        role = Role.REFUSE
     return Field(lower, lower + b": ", int(role))
 
 

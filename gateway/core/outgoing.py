@@ -77,8 +77,11 @@ def request_head(
 
     `peer` is from `peer_lines`, `identity` from `IdentityLines.of`; `body` is the canonical body where one was judged.
     """
+    fields = facts.fields
     if body is not None:
         framing = b"content-length: %d\r\n" % len(body)
+        if b"range: " in fields or b"if-range: " in fields:
+            fields = without_fields(fields, _PARTIAL)
     elif facts.content_length > 0 or facts.has_length:
         framing = (
             b"content-length: %d\r\n" % facts.content_length
@@ -97,7 +100,7 @@ def request_head(
             b" HTTP/1.1\r\nhost: ",
             authority,
             b"\r\n",
-            *facts.fields,
+            *fields,
             framing,
             peer,
             facts.host,
@@ -109,6 +112,13 @@ def request_head(
     )
 
 
+def without_fields(fields: list[bytes], starts: frozenset[bytes]) -> list[bytes]:
+    """`fields` without those whose `name: ` is among `starts`."""
+    return [piece for at in range(0, len(fields), 3) if fields[at] not in starts for piece in fields[at : at + 3]]
+
+
+_PARTIAL: Final = frozenset((b"range: ", b"if-range: "))
+"""A part of a GraphQL answer is no answer (C21)."""
 _WITH_CONTENT: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
@@ -159,7 +169,7 @@ class ResponseFieldNames(dict[bytes, ResponseField]):
     def __missing__(self, name: bytes) -> ResponseField:
         lower = name.lower()
         role = _RESPONSE_ROLES.get(lower, ResponseRole.FORWARD)
-        if lower.replace(b"_", b"-").startswith(b"x-gateway-"):
+        if lower.replace(b"_", b"-").replace(b".", b"-").startswith(b"x-gateway-"):
             role = ResponseRole.DROP  # a client may trust these as ours (C26)
         field = ResponseField(lower, name + b": ", int(role))
         if len(self) < self.LIMIT and len(name) <= 64:

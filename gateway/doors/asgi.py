@@ -361,7 +361,7 @@ class _Request:
             accept=b"" if facts is None else facts.accept,
         )
         self._status = answer.status
-        headers = [*answer.fields, (b"content-length", b"%d" % len(answer.body))]
+        headers = [*answer.fields, *(route.deprecated if route else ()), (b"content-length", b"%d" % len(answer.body))]
         if answer.closes or facts is None or facts.content_length != 0:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})

@@ -8,38 +8,24 @@ A connection carries no identity: each request is judged from its own head (A28)
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
-from http import HTTPStatus
-from socket import SO_LINGER, SOL_SOCKET
-from struct import pack
 from typing import Any, Final
 
 from gateway.core.answers import answer_to
 from gateway.core.credential import CredentialKind
 from gateway.core.facts import RequestFacts, facts_of
-from gateway.core.outgoing import ResponseFacts, peer_lines, request_head
+from gateway.core.outgoing import ResponseFacts, request_head
 from gateway.core.policy.routes import Route
 from gateway.core.principal import Principal
 from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
+from gateway.doors.client_socket import NEVER, ClientSocket
 from gateway.doors.outcomes import outcome_of
 from gateway.doors.services import Services
+from gateway.doors.writing import our_own, passed_on
 from gateway.judge import AwaitingBody, AwaitingKey, Passed, Snapshot, Stopped
 from gateway.ports import Upstream, UpstreamExchange, UpstreamFailed
 from gateway.wire.chunked import LAST_CHUNK, chunk_head
-from gateway.wire.limits import LINGER_LIMIT_BYTES, PIPELINE_LIMIT_BYTES
-from gateway.wire.request_reader import RequestReader
 
-_LOG: Final = logging.getLogger("bearergate")
-
-NEVER: Final = float("inf")
-
-_STATUS_LINES: Final = {
-    status: b"HTTP/1.1 %d %s\r\n"
-    % (status, HTTPStatus(status).phrase.encode() if status in HTTPStatus._value2member_map_ else b"")
-    for status in range(200, 600)
-}
-_RESET_ON_CLOSE: Final = pack("ii", 1, 0)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -52,61 +38,31 @@ def protocol_factory(services: Services) -> Callable[..., ClientConnection]:
     return make
 
 
-class ClientConnection(RequestReader, asyncio.Protocol):
-    """One client socket."""
+class ClientConnection(ClientSocket):
+    """What the bytes of one client mean, from a head to the outcome of its request."""
 
     __slots__ = (
         "_body",
         "_body_bytes",
-        "_body_ended",
         "_bytes_out",
         "_facts",
         "_forwarded_at",
-        "_keeps_alive",
-        "_lingers",
         "_passed",
-        "_peer",
-        "_peer_lines",
         "_rechunks",
         "_ref",
         "_ref_bytes",
         "_response",
         "_retried",
         "_sent_head",
-        "_server_connections",
-        "_server_tasks",
-        "_services",
         "_snapshot",
         "_started_at",
         "_status",
-        "_task",
-        "_thrown_away",
-        "_transport",
         "_upstream",
         "_waits_for_body",
-        "_write_paused",
-        "deadline",
-        "under_way",
     )
 
-    def __init__(
-        self,
-        services: Services,
-        server_connections: set[Any],
-        server_tasks: set[asyncio.Task[None]],
-    ) -> None:
-        super().__init__()
-        self._services = services
-        self._server_connections = server_connections
-        self._server_tasks = server_tasks
-        self._transport: asyncio.Transport
-        self._peer = ""
-        self._peer_lines = b""
-        self._lingers = False
-        self._thrown_away = 0
-        self._keeps_alive = True
-        self._write_paused = False
-        self._task: asyncio.Task[None] | None = None
+    def __init__(self, services: Services, server_connections: set[Any], server_tasks: set[asyncio.Task[None]]) -> None:
+        super().__init__(services, server_connections, server_tasks)
         self._upstream: UpstreamExchange | None = None
         self._snapshot: Snapshot | None = None
         self._facts: RequestFacts | None = None
@@ -114,7 +70,6 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         self._waits_for_body: AwaitingBody | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._body_ended = True
         self._response: ResponseFacts | None = None
         self._sent_head = b""
         self._retried = False
@@ -124,94 +79,41 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         self._ref = ""
         self._ref_bytes = b""
         self._rechunks = False
+
+    # -- ClientSocket
+
+    def client_left(self) -> None:
+        self._drop_upstream()
+        self._record(Verdict.CLIENT_GONE, None, "the client closed the connection")
         self.under_way = False
-        self.deadline = NEVER
+        self._services.in_flight -= 1
 
-    # -- asyncio and uvicorn
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-        services = self._services
-        peer = transport.get_extra_info("peername")
-        self._peer = peer[0] if isinstance(peer, tuple) else "unix"
-        self._peer_lines = peer_lines(self._peer.encode("ascii", "replace"), services.scheme)
-        services.connections.add(self)
-        self._server_connections.add(self)
-        self.deadline = services.clock.monotonic() + services.timeouts.head
-
-    def data_received(self, data: bytes) -> None:
-        if self._lingers:
-            self._thrown_away += len(data)
-            if self._thrown_away > LINGER_LIMIT_BYTES:
-                self._transport.abort()
-            return
-        idle = not self.under_way and not self._buffer
-        try:
-            self.feed(data)
-        except Exception as fault:
-            self._fault(fault)
-            return
-        if not self.under_way:
-            if idle and self._buffer:
-                self.deadline = self._services.clock.monotonic() + self._services.timeouts.head
-        elif len(self._buffer) > PIPELINE_LIMIT_BYTES:
-            self._transport.pause_reading()
-
-    def eof_received(self) -> bool:
-        # A client that has said all it had to say may still read its answer.
-        self._keeps_alive = False
-        return self.under_way and self._body_ended and not self._lingers
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        services = self._services
-        services.connections.discard(self)
-        self._server_connections.discard(self)
-        self.deadline = NEVER
-        if self._task is not None:
-            self._task.cancel()
-        if self.under_way:
-            self._drop_upstream()
-            self._record(Verdict.CLIENT_GONE, None, "the client closed the connection")
-            self.under_way = False
-            services.in_flight -= 1
-
-    def pause_writing(self) -> None:
-        self._write_paused = True
-        self.deadline = self._services.clock.monotonic() + self._services.timeouts.write_idle
+    def answer_paused(self) -> None:
         if self._upstream is not None:
             self._upstream.pause()
 
-    def resume_writing(self) -> None:
-        self._write_paused = False
-        if self.under_way:
-            self.deadline = NEVER
-            if self._upstream is not None:
-                self._upstream.resume()
-        elif not self._lingers:
-            self._next()
+    def answer_resumed(self) -> None:
+        if self._upstream is not None:
+            self._upstream.resume()
 
-    def shutdown(self) -> None:
-        """uvicorn drains: an idle connection closes now, a busy one after its answer."""
-        if self.under_way:
-            self._keeps_alive = False
-        elif not self._lingers:
-            self._transport.close()
+    def head_timed_out(self) -> None:
+        self._begin()
+        self._refuse(Refusal(Reason.HEAD_TIMEOUT), None)
 
-    def timed_out(self) -> None:
-        """The deadline has passed: too slow to send, too slow to take, or idle."""
-        self.deadline = NEVER
-        if self._lingers or (self._write_paused and not self.under_way):
-            self._transport.abort()
-        elif not self.under_way:
-            if self._buffer:
-                self._begin()
-                self._refuse(Refusal(Reason.HEAD_TIMEOUT), None)
-            else:
-                self._transport.close()
-        elif not self._body_ended and self._response is None:
+    def request_timed_out(self) -> None:
+        if not self._body_ended and self._response is None:
             self._refuse(Refusal(Reason.BODY_TIMEOUT), None)
         else:
             self._abort(Verdict.CLIENT_GONE, None, "the client took no bytes of the answer in time")
+
+    def faulted(self, fault: Exception) -> None:
+        """The request is not forwarded, the client gets a 500, and the place goes to the log."""
+        self._log_fault(fault, self._ref)
+        if self.under_way:
+            self._refuse(CannotDecide(Reason.INTERNAL_FAULT, type(fault).__name__), None)
+        else:
+            self._lingers = True
+            self._transport.abort()
 
     # -- RequestReader
 
@@ -270,9 +172,6 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         elif self._upstream is not None and self._facts is not None:
             self._upstream.end_body(is_chunked=self._facts.content_length < 0)
 
-    def _await_more_body(self) -> None:
-        self.deadline = self._services.clock.monotonic() + self._services.timeouts.body_idle
-
     # -- the walk
 
     def _begin(self) -> None:
@@ -305,18 +204,12 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         else:
             self._start(self._find_key(step))  # type: ignore[arg-type]
 
-    def _start(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._task = task
-        self._server_tasks.add(task)
-        task.add_done_callback(self._server_tasks.discard)
-
     async def _find_key(self, awaiting: AwaitingKey) -> None:
         try:
             step: Passed | Stopped | AwaitingBody = await self._services.judge.on_key(awaiting)
         except Exception as fault:
             self._task = None
-            self._fault(fault)
+            self.faulted(fault)
             return
         self._task = None
         if self.under_way:
@@ -401,7 +294,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         assert request is not None
         route = passed.allowed.route
         self._response = facts
-        self._status = status = facts.status
+        self._status = facts.status
         length = facts.content_length
         if length >= 0:
             framing = b"content-length: %d\r\n" % length if facts.has_length else b""
@@ -414,13 +307,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         if not self._body_ended:
             # An early answer: what is left of the body would be read as the next request (A26, R12).
             self._keeps_alive = False
-        parts = [_STATUS_LINES[status], *facts.fields, framing]
-        if not facts.says_cache_control and not route.is_public:
-            parts.append(b"cache-control: private\r\n")
-        for name, value in route.deprecated:
-            parts += (name, b": ", value, b"\r\n")
-        parts += (b"x-gateway-request-id: ", self._ref_bytes)
-        parts.append(b"\r\n\r\n" if self._keeps_alive else b"\r\nconnection: close\r\n\r\n")
+        parts = passed_on(facts, framing, route, self._ref_bytes, keeps_alive=self._keeps_alive)
         if data:
             self._bytes_out = len(data)
             if self._rechunks:
@@ -461,15 +348,6 @@ class ClientConnection(RequestReader, asyncio.Protocol):
             self._start(self._connect(upstream))
             return
         self._upstream_failed(reason, detail)
-
-    def request_paused(self) -> None:
-        self._transport.pause_reading()
-        self.deadline = NEVER
-
-    def request_resumed(self) -> None:
-        self._transport.resume_reading()
-        if not self._body_ended:
-            self._await_more_body()
 
     def _upstream_failed(self, reason: Reason, detail: str) -> None:
         passed = self._passed
@@ -529,92 +407,24 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         if answer.closes or facts is None or not self._body_ended:
             self._keeps_alive = False
         self._status = answer.status
-        parts = [_STATUS_LINES[answer.status]]
-        parts += [b"%s: %s\r\n" % field for field in answer.fields]
-        parts.append(b"content-length: %d\r\n" % len(answer.body))
-        parts.append(b"\r\n" if self._keeps_alive else b"connection: close\r\n\r\n")
-        if self.method != b"HEAD":
-            self._bytes_out = len(answer.body)
-            parts.append(answer.body)
-        self._transport.write(b"".join(parts))
+        answers_head = self.method == b"HEAD"
+        self._bytes_out = 0 if answers_head else len(answer.body)
+        self._transport.write(our_own(answer, route, keeps_alive=self._keeps_alive, answers_head=answers_head))
         self._record(verdict, because.reason, because.detail, route, principal, kind)
         self._finish()
 
     def _finish(self) -> None:
-        """The answer is out: on to the next request, or an orderly close."""
-        self.under_way = False
-        services = self._services
-        services.in_flight -= 1
+        """The answer is out, and nothing of the request is held on to."""
         self._passed = None
         self._waits_for_body = None
         self._body = []
-        if not (self._keeps_alive and self._body_ended):
-            self._linger()
-        elif not self._write_paused:
-            self._next()
-        # Else the client has not taken this answer yet: its next request waits, so answers do not pile up here.
-
-    def _next(self) -> None:
-        """On to the next request of this connection."""
-        services = self._services
-        self.next_request()
-        self.deadline = services.clock.monotonic() + services.timeouts.keep_alive
-        if self._buffer:
-            # Pipelined. Through the loop, so that many requests in one packet do not nest or starve others (K28).
-            asyncio.get_running_loop().call_soon(self._feed_held)
-
-    def _feed_held(self) -> None:
-        """Goes on with bytes that came before their turn."""
-        if self._transport.is_closing() or self._lingers or not self._buffer:
-            return
-        if len(self._buffer) <= PIPELINE_LIMIT_BYTES or not self.under_way:
-            self._transport.resume_reading()
-        self.data_received(self.take_held())
-
-    def _linger(self) -> None:
-        """Closes so that the client can read the answer: a reset would take it away (RFC 9112 section 9.6)."""
-        self._lingers = True
-        self._thrown_away = 0
-        self._buffer.clear()
-        if self._transport.is_closing():
-            return
-        if self._body_ended and self._facts is not None and not self._keeps_alive:
-            self._transport.close()
-            return
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-            self._transport.resume_reading()
-            self.deadline = self._services.clock.monotonic() + self._services.timeouts.linger
-        else:
-            self._transport.close()
+        self._answered()
 
     def _abort(self, verdict: Verdict, reason: Reason | None, detail: str) -> None:
         """Ends the connection so that nobody takes what was sent for a complete answer."""
         self._drop_upstream()
         self._record(verdict, reason, detail)
-        self.under_way = False
-        self._services.in_flight -= 1
-        self._keeps_alive = False
-        self._lingers = True
-        socket = self._transport.get_extra_info("socket")
-        if socket is not None:
-            # A reset, and no FIN: to an HTTP/1.0 client without a length, a FIN would say that this was all.
-            socket.setsockopt(SOL_SOCKET, SO_LINGER, _RESET_ON_CLOSE)
-        self._transport.abort()
-
-    def _fault(self, fault: Exception) -> None:
-        """A bug of ours met this request: it is not forwarded, the client gets a 500, and the place goes to the log."""
-        frame = fault.__traceback__
-        while frame is not None and frame.tb_next is not None:
-            frame = frame.tb_next
-        place = "" if frame is None else f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}"
-        # The exception's text may quote what a client sent, so only its type and place are said.
-        _LOG.error("internal fault: %s at %s, ref %s", type(fault).__name__, place, self._ref)
-        if not self.under_way:
-            self._lingers = True
-            self._transport.abort()
-        else:
-            self._refuse(CannotDecide(Reason.INTERNAL_FAULT, type(fault).__name__), None)
+        self._reset()
 
     def _drop_upstream(self) -> None:
         if self._upstream is not None:

@@ -68,9 +68,10 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
             self._discard()
             return
         self._answer_began = True
-        self.feed(data)
-        if self.reading != IDLE and not self._is_paused:
+        if not self._is_paused:
+            # Before the bytes are fed: their end may give the connection its next deadline.
             self.deadline = self._pool.now() + self._pool.timeouts.response_idle
+        self.feed(data)
 
     def eof_received(self) -> bool:
         if self._sink is None or not self.feed_end():
@@ -173,7 +174,8 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
 
     def response_ended(self, *, clean: bool) -> None:
         sink, self._sink = self._sink, None
-        if clean and self._keeps_alive and self._request_ended and self.is_open:
+        sent_all = self._request_ended and not self._transport.get_write_buffer_size()
+        if clean and self._keeps_alive and sent_all and self.is_open:
             if self._is_paused:
                 # The last bytes filled the client's buffer; the next request must hear its own answer.
                 self.resume()

@@ -41,6 +41,7 @@ class RequestReader:
     __slots__ = (
         "_buffer",
         "_chunks",
+        "_line_read",
         "_parser",
         "_remaining",
         "_scanned",
@@ -61,6 +62,7 @@ class RequestReader:
         self._buffer = bytearray()
         self._scanned = 0
         self._skipped_line = False
+        self._line_read = False
         self._remaining = 0
         self._chunks: ChunkedReader | None = None
         self._parser = httptools.HttpRequestParser(self)
@@ -135,6 +137,7 @@ class RequestReader:
         self.method = b""
         self._scanned = 0
         self._skipped_line = False
+        self._line_read = False
 
     def take_held(self) -> bytes:
         """The bytes that came early, for `feed`."""
@@ -149,25 +152,24 @@ class RequestReader:
             buffer += data
             end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
             if end < 0:
-                return self._unfinished_head(bytes(buffer))
+                return self._unfinished_head()
             data = bytes(buffer)
             buffer.clear()
         else:
             end = data.find(b"\r\n\r\n")
             if end < 0:
                 buffer += data
-                return self._unfinished_head(data)
+                return self._unfinished_head()
         self._scanned = 0
+        self._line_read = False
         if data[:1] == b"\r":
-            # RFC 9112 2.2: one empty line before a request line is skipped, for clients that end a body with CRLF.
-            if data[:2] != b"\r\n" or self._skipped_line:
-                return self._reject(Reason.REQUEST_MALFORMED, "more than one empty line before the request line")
-            self._skipped_line = True
+            if not self._skips_line(data):
+                return b""
             data = data[2:]
             end = data.find(b"\r\n\r\n")
             if end < 0:
                 buffer += data
-                return self._unfinished_head(data)
+                return self._unfinished_head() if data else b""
         end += 4
         if end == len(data):
             head, data = data, b""
@@ -202,26 +204,51 @@ class RequestReader:
         self.head_read()
         return data
 
-    def _unfinished_head(self, data: bytes) -> bytes:
-        """Refuses early what no further byte can mend: no peer waits for a time-out (A12, A30, A34, A37, A38)."""
-        self._scanned = len(data)
-        if len(data) > HEAD_LIMIT_BYTES:
-            return self._reject_long_head(data)
+    def _skips_line(self, data: bytes | bytearray) -> bool:
+        """Whether the empty line at the start is the one that may stand before a request line (RFC 9112 section 2.2).
+
+        Clients of old end a body with CRLF. A second one, or half of one, is refused (A32).
+        """
         if data[:2] == b"\r\n" and not self._skipped_line:
-            data = data[2:]
-        elif data == b"\r" and not self._skipped_line:
-            return b""
-        if data and data[0] not in _FIRST_BYTES:
+            self._skipped_line = True
+            return True
+        self._reject(Reason.REQUEST_MALFORMED, "more than one empty line before the request line")
+        return False
+
+    def _unfinished_head(self) -> bytes:
+        """Refuses early what no further byte can mend: no peer waits for a time-out (A12, A30, A34, A37, A38).
+
+        Looks at the new bytes only, so that a head that comes byte by byte costs no more than one that comes whole.
+        """
+        buffer = self._buffer
+        if buffer[:1] == b"\r" and not self._scanned:
+            if len(buffer) == 1 and not self._skipped_line:
+                return b""
+            if not self._skips_line(buffer):
+                return b""
+            del buffer[:2]
+            if not buffer:
+                return b""
+        if len(buffer) > HEAD_LIMIT_BYTES:
+            return self._reject_long_head(bytes(buffer))
+        if not self._scanned and buffer[0] not in _FIRST_BYTES:
             return self._reject(Reason.REQUEST_MALFORMED, "a request line that does not start with a method")
-        pairs = data.count(b"\r\n")
-        ends_in_cr = data[-1:] == b"\r"
-        if data.count(b"\n") != pairs or data.count(b"\r") != pairs + ends_in_cr:
+        start = self._scanned
+        if start and buffer[start - 1] == 0x0D:
+            start -= 1
+        new = buffer[start:]
+        pairs = new.count(b"\r\n")
+        if new.count(b"\n") != pairs or new.count(b"\r") != pairs + (new[-1:] == b"\r"):
             return self._reject(Reason.REQUEST_MALFORMED, "a bare CR or a bare LF in the head")
-        line, ended, _ = data.partition(b"\r\n")
-        if ended:
-            if not (line + b"\r\n").endswith(_VERSIONS):
-                return self._reject_request_line(data)
-        elif len(line) > _TARGET_LIMIT_WITH_METHOD:
+        self._scanned = len(buffer)
+        if self._line_read:
+            return b""
+        if pairs:
+            self._line_read = True
+            line = bytes(buffer[: buffer.find(b"\r\n") + 2])
+            if not line.endswith(_VERSIONS):
+                return self._reject_request_line(line)
+        elif len(buffer) > _TARGET_LIMIT_WITH_METHOD:
             return self._reject(Reason.TARGET_TOO_LONG, "")
         return b""
 

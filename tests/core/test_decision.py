@@ -273,3 +273,10 @@ def test_a_graphql_decision_is_the_plain_reading_of_its_rules(
     assert all(answers.values()) == isinstance(decided, Allowed)
     if isinstance(decided, Refusal):
         assert tuple(sorted(question for question, answer in answers.items() if not answer)) == decided.coordinates
+
+
+def test_a_field_name_that_could_be_a_token_is_not_repeated() -> None:
+    decided = decide_graphql(GQL, principal(), REQUEST, selected("Query." + "x" * 31, "Query." + "y" * 32))
+
+    assert isinstance(decided, Refusal)
+    assert ("Query." + "x" * 31, "Query.…") == decided.coordinates

@@ -103,6 +103,17 @@ def test_the_framing_is_ours(method: bytes, headers: Headers, body: bytes | None
     assert framing == [(name, value) for name, value in request.headers if name in named]
 
 
+def test_a_part_of_a_graphql_answer_is_not_asked_for() -> None:
+    # C21
+    read = facts((b"Range", b"bytes=0-1"), (b"X", b"range: "), (b"If-Range", b"a"), method=b"POST")
+
+    streamed, judged = (parsed_by_h11(head_of(read, body=body))[0].headers for body in (None, b"{}"))
+
+    assert {b"range", b"if-range"} < {name for name, _ in streamed}
+    assert not {b"range", b"if-range"} & {name for name, _ in judged}
+    assert (b"x", b"range:") in [(name, value) for name, value in judged]
+
+
 TOKEN_NAMES = st.text("ABCXYZabcxyz019-!#$%&'*+.^`|~", min_size=1, max_size=12).map(str.encode)
 NAMES = st.one_of(
     TOKEN_NAMES,

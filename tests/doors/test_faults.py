@@ -33,6 +33,9 @@ def own_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGat
 @pytest.fixture
 def gateway(own_gateway: RunningGateway) -> Iterator[RunningGateway]:
     """No connection on either side, nothing recorded; and nothing in flight after the test."""
+    own_gateway.upstream.reset_connections()
+    own_gateway.settle()
+    own_gateway.upstream.clear()
     for key in ("a", "b"):
         # Known keys are judged at once, so a test need not wait for the store.
         assert ask(own_gateway, key=key).status == 200
@@ -350,6 +353,30 @@ def test_a_client_that_has_said_all_still_gets_its_answer(gateway: RunningGatewa
         assert client.is_ended()
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        post(b"Content-Length: 3", body=b"abc"),
+        post(b"Transfer-Encoding: chunked", body=b"3\r\nabc\r\n0\r\n\r\n"),
+        post(b"Content-Type: application/json", b"Content-Length: 18", body=b'{"query":"{item}"}', target=b"/gql"),
+    ],
+    ids=["length", "chunked", "graphql"],
+)
+@pytest.mark.parametrize("is_known", [True, False], ids=["known-key", "new-key"])
+def test_a_client_that_has_sent_its_body_and_all_still_gets_its_answer(
+    gateway: RunningGateway, sent: bytes, is_known: bool
+) -> None:
+    """Also while its key is looked up and an upstream connection opened: its body is here, and only not yet read."""
+    token = gateway.keys.a.token if is_known else gateway.new_key("READ", "WRITE").token
+    with RawClient(gateway.port) as client:
+        client.send(sent.replace(b"<key:a>", token))
+        client.finish()
+        response = client.read()
+
+        assert response.status == 200
+        assert client.is_ended()
+
+
 def test_a_thousand_clients_that_vanish_leave_nothing_behind(gateway: RunningGateway) -> None:
     sent = with_keys(gateway, get(b"/items"))
     for _ in range(1000):
@@ -554,10 +581,10 @@ def held_by_kernels(gateway: RunningGateway) -> int:
         client.send(with_keys(gateway, get(b"/items")))
         wait_for_standstill(gateway)
         written, waiting = gateway.call(
-            lambda: [
+            lambda: next(
                 (connection._bytes_out, connection._transport.get_write_buffer_size())  # type: ignore[attr-defined]
                 for connection in connections
-            ][0]
+            )
         )
     gateway.until(lambda: gateway.client_connections == 0)
     gateway.upstream.wait_until(lambda: gateway.upstream.open_count == 0)
@@ -625,6 +652,56 @@ def test_an_upstream_that_does_not_read_stops_the_client(gateway: RunningGateway
 
     check_failed(response, 504, "upstream_timeout")
     check_serves(gateway)
+
+
+def taken_by_the_kernel(gateway: RunningGateway) -> int:
+    """Bytes of a body that leave the gateway though its upstream reads none."""
+    gateway.upstream.script((Step.STOP_READING, Step.WAIT), early=True)
+    with RawClient(gateway.port) as client:
+        client.send(with_keys(gateway, post(b"Content-Length: %d" % (64 * MEBIBYTE))))
+        gateway.upstream.wait_until(lambda: gateway.upstream.received_bytes > 0)
+        client.send_as_much_as_goes(b"x" * 65536)
+        read, waiting = gateway.call(
+            lambda: (
+                sum(c._body_bytes for c in gateway.running.gateway.services.connections),  # type: ignore[attr-defined]
+                sum(c._transport.get_write_buffer_size() for c in gateway.running.gateway.upstreams["rest"]._open),
+            )
+        )
+        # Nobody reads from a client that is held back, so its end is not seen before the upstream's time is up.
+        gateway.pass_time(gateway.settings.timeouts.response_head + 1)
+        client.read_to_end()
+    gateway.until(lambda: gateway.client_connections == 0)
+    return int(read - waiting)
+
+
+def test_an_early_answer_beside_a_body_that_still_waits_here_leaves_the_client_heard(gateway: RunningGateway) -> None:
+    """The whole body is read, part of it waits for an upstream that reads nothing, and that one answers anyway."""
+    pool = gateway.running.gateway.upstreams["rest"]
+    kernel = taken_by_the_kernel(gateway)
+    waited = 0
+    for beyond in range(-32 * 1024, 256 * 1024, 16 * 1024):
+        gateway.upstream.reset_connections()
+        gateway.settle()
+        gateway.upstream.clear()
+        gateway.upstream.script((Step.STOP_READING, Step.WAIT, answer(b"{}")), early=True)
+        with RawClient(gateway.port) as client:
+            client.send(with_keys(gateway, post(b"Content-Length: %d" % (kernel + beyond))))
+            gateway.upstream.wait_until(lambda: gateway.upstream.received_bytes > 0)
+            client.send(b"x" * (kernel + beyond))
+            gateway.settle()
+            waited += any(gateway.call(lambda: [c._transport.get_write_buffer_size() for c in pool._open]))
+            gateway.upstream.go_on()
+            response = client.read()
+            assert response.status == 200
+            # R12: what is not yet sent of one request would stand before the next one.
+            waiting = gateway.call(lambda: [idle._transport.get_write_buffer_size() for idle in pool._idle])
+            assert not any(waiting), f"{waiting} bytes of a request wait on an idle connection"
+            if response.says_close:
+                assert client.is_ended()
+                continue
+            client.send(get(b"/items", authorization=b""))
+            assert client.read().status == 401, f"{beyond} bytes beyond what the kernel takes"
+    assert waited, "nothing ever waited here: the test has shown nothing"
 
 
 def test_a_body_of_many_mebibytes_arrives_whole_at_a_slow_upstream(gateway: RunningGateway) -> None:

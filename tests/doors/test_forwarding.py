@@ -45,8 +45,18 @@ ROWS = [
     row("get-public-with-a-key", get(b"/public"), b"/public"),
     row("get-with-length-nought", get(b"/items", b"Content-Length: 0"), b"/items"),
     row("get-by-another-key", get(b"/items", authorization=b"Authorization: Bearer <key:b>\r\n"), b"/items", key="b"),
-    row("get-by-a-legacy-key", get(b"/items", authorization=b"authorization: bearer <key:legacy>\r\n"), b"/items", key="legacy"),
-    row("get-by-an-alias", get(b"/items", authorization=b"Authorization: Bearer <key:alias>\r\n"), b"/items", key="alias"),
+    row(
+        "get-by-a-legacy-key",
+        get(b"/items", authorization=b"authorization: bearer <key:legacy>\r\n"),
+        b"/items",
+        key="legacy",
+    ),
+    row(
+        "get-by-an-alias",
+        get(b"/items", authorization=b"Authorization: Bearer <key:alias>\r\n"),
+        b"/items",
+        key="alias",
+    ),
     row("head", request(b"HEAD /items HTTP/1.1"), b"/items", method=b"HEAD"),
     row(
         "post-length",
@@ -57,8 +67,17 @@ ROWS = [
         framing=LENGTH_3,
         body=b"abc",
     ),
-    row("post-length-with-noughts", post(b"Content-Length: 003", body=b"abc"), b"/items", method=b"POST", framing=LENGTH_3, body=b"abc"),
-    row("post-length-nought", post(b"Content-Length: 0"), b"/items", method=b"POST", framing=[(b"content-length", b"0")]),
+    row(
+        "post-length-with-noughts",
+        post(b"Content-Length: 003", body=b"abc"),
+        b"/items",
+        method=b"POST",
+        framing=LENGTH_3,
+        body=b"abc",
+    ),
+    row(
+        "post-length-nought", post(b"Content-Length: 0"), b"/items", method=b"POST", framing=[(b"content-length", b"0")]
+    ),
     row("post-without-length", post(), b"/items", method=b"POST"),
     row(
         "post-chunked",
@@ -68,7 +87,13 @@ ROWS = [
         framing=CHUNKED,
         body=b"abc",
     ),
-    row("post-chunked-of-nothing", post(b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"), b"/items", method=b"POST", framing=CHUNKED),
+    row(
+        "post-chunked-of-nothing",
+        post(b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
+        b"/items",
+        method=b"POST",
+        framing=CHUNKED,
+    ),
     row(
         "post-chunked-upper-case-sizes",
         post(b"Transfer-Encoding: chunked", body=b"A\r\n0123456789\r\n00\r\n\r\n"),
@@ -85,7 +110,14 @@ ROWS = [
         framing=[(b"content-length", b"24")],
         body=b"GET /admin HTTP/1.1\r\n\r\n ",
     ),
-    row("put", request(b"PUT /items/1 HTTP/1.1", b"Content-Length: 3", body=b"abc"), b"/items/1", method=b"PUT", framing=LENGTH_3, body=b"abc"),
+    row(
+        "put",
+        request(b"PUT /items/1 HTTP/1.1", b"Content-Length: 3", body=b"abc"),
+        b"/items/1",
+        method=b"PUT",
+        framing=LENGTH_3,
+        body=b"abc",
+    ),
     row(
         "patch",
         request(b"PATCH /items/1 HTTP/1.1", b"Content-Length: 3", b"Content-Encoding: gzip", body=b"abc"),
@@ -210,7 +242,9 @@ def test_a_graphql_body_beyond_its_limit_is_not_read(gateway: RunningGateway) ->
 @pytest.mark.parametrize("coding", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
 def test_continue_is_said_before_a_graphql_body_is_read(gateway: RunningGateway, coding: bytes) -> None:
     with RawClient(gateway.port) as client:
-        client.send(with_keys(gateway, post(b"Content-Type: application/json", b"Expect: 100-continue", coding, target=b"/gql")))
+        client.send(
+            with_keys(gateway, post(b"Content-Type: application/json", b"Expect: 100-continue", coding, target=b"/gql"))
+        )
         assert client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -300,7 +334,9 @@ def test_a_not_modified_answer_keeps_the_length_that_it_speaks_of(gateway: Runni
     assert exchange(gateway.port, with_keys(gateway, get(b"/items"))).header(b"content-length") == b"12"
 
 
-@pytest.mark.parametrize("status", [b"200", b"201", b"206", b"299", b"400", b"404", b"418", b"429", b"500", b"503", b"599"])
+@pytest.mark.parametrize(
+    "status", [b"200", b"201", b"206", b"299", b"400", b"404", b"418", b"429", b"500", b"503", b"599"]
+)
 def test_any_final_status_is_passed_on(gateway: RunningGateway, status: bytes) -> None:
     gateway.upstream.script(answer(b"x", status=status + b" Whatever"))
 
@@ -326,7 +362,8 @@ def test_fields_of_an_answer_keep_their_order_and_spelling(gateway: RunningGatew
 def test_one_connection_serves_the_upstream_for_many_clients(gateway: RunningGateway) -> None:
     for key in ("a", "b") * 10:
         response = exchange(
-            gateway.port, with_keys(gateway, get(b"/items", authorization=b"Authorization: Bearer <key:%s>\r\n" % key.encode()))
+            gateway.port,
+            with_keys(gateway, get(b"/items", authorization=b"Authorization: Bearer <key:%s>\r\n" % key.encode())),
         )
         assert json.loads(response.body)["key_id"] == getattr(gateway.keys, key).key_id.decode()
 

@@ -323,21 +323,28 @@ class RecordingUpstream:
 
     def go_on(self) -> None:
         """Answers that wait go on."""
-        self.call(lambda: [protocol.go_on(is_told=True) for protocol in self._protocols] and None)
+        self._each(lambda protocol: protocol.go_on(is_told=True))
 
     def send_unasked(self, data: bytes) -> None:
         """Sends bytes on every open connection, though nobody asked."""
-        self.call(lambda: [protocol.transport.write(data) for protocol in self._protocols] and None)
+        self._each(lambda protocol: protocol.transport.write(data))
 
     def close_connections(self) -> None:
         """Closes every connection in order; the listener stays."""
-        self.call(lambda: [protocol.transport.close() for protocol in self._protocols] and None)
+        self._each(lambda protocol: protocol.transport.close())
         self.wait_until(lambda: not self._protocols, "the end of every connection")
 
     def reset_connections(self) -> None:
         """Resets every connection; the listener stays."""
-        self.call(lambda: [protocol.reset() for protocol in list(self._protocols)] and None)
+        self._each(lambda protocol: protocol.reset())
         self.wait_until(lambda: not self._protocols, "the end of every connection")
+
+    def _each(self, act: Callable[[_Protocol], None]) -> None:
+        def run() -> None:
+            for protocol in list(self._protocols):
+                act(protocol)
+
+        self.call(run)
 
     @property
     def open_count(self) -> int:

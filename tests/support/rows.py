@@ -1,7 +1,7 @@
 """One row of a threat table: the bytes that are sent, and everything that must follow from them.
 
-`<key:a>` in the bytes stands for the token of the key of that name, `<id:a>` and `<secret:a>` for its parts. A row is played whole, in two parts and byte by
-byte, and must end alike each time.
+`<key:a>` in the bytes stands for the token of the key of that name, `<id:a>` and `<secret:a>` for its parts. A row is
+played whole, in two parts and byte by byte, and must end alike each time.
 """
 
 from __future__ import annotations

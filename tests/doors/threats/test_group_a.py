@@ -610,7 +610,7 @@ NOT_HERE = {
     **{f"A{number}": "the upstream's side: test_group_a_upstream.py" for number in range(41, 48)},
     "A39": "HTTP/2 is not served",
     "A40": "HTTP/2 is not served",
-    "A48": "a loop through another hop is not recognised by `Via` yet; one's own listener as upstream is refused at start",
+    "A48": "a loop through another hop is not recognised yet; one's own listener as upstream is refused at start",
 }
 
 

@@ -145,7 +145,9 @@ TOKENS = [
         bad(f"D12-any-case-{placeholder.decode()}", b"Bearer " + placeholder, "token_placeholder")
         for placeholder in (b"Undefined", b"NULL", b"[object Object]", b"$TOKEN", b"{{token}}", b"YOUR_API_KEY")
     ),
-    bad("D13-space-behind", b"Bearer " + GOOD + b" x "),
+    bad("D13-space-behind", b"Bearer " + GOOD + b" "),
+    bad("D13-tab-behind", b"Bearer " + GOOD + b"\t"),
+    good("D13-white-space-before-the-scheme-is-no-part-of-the-value", b" \t Bearer " + GOOD),
     bad("D13-encoded-space", b"Bearer %20" + GOOD),
     bad("D13-encoded-space-behind", b"Bearer " + GOOD + b"%20"),
     bad("D13-encoded-dot", b"Bearer e5c3b842231543f%2EmGCUhfi0uI4J13k010V49D2GaBZ3j1E708X4a4396XNx48X3"),

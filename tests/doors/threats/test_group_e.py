@@ -1,4 +1,4 @@
-"""Group E, API keys: the shape, the digest, the state, the expiry, the App and the scopes, each asked on every request."""
+"""Group E, API keys: shape, digest, state, expiry, App and scopes, each asked on every request."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.assembly import CannotStart, open_key_service
+from gateway.assembly import CannotStart
+from gateway.assembly.keys import open_key_service
 from gateway.core.credential import digest_of
 from gateway.core.policy.faults import PolicyInvalid
 from gateway.keys.refused import KeyRefused
