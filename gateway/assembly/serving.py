@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -123,6 +124,9 @@ async def serve(settings: Settings) -> None:
 
     loop.add_signal_handler(signal.SIGHUP, reload)
     loop.add_signal_handler(signal.SIGUSR1, _reopen, running.gateway.access_log)
+    # What was loaded stays: the collector need not walk it again while requests are served.
+    gc.collect()
+    gc.freeze()
     host = address(settings.listen)[0]
     _LOG.info("serving on %s:%d, admin on port %d", host, running.proxy_port, running.admin_port)
     await ended.wait()

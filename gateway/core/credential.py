@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from enum import Enum
+from hashlib import sha256
 from typing import Final, NewType
 
 import msgspec
@@ -30,7 +30,7 @@ def digest_of(token: bytes) -> KeyDigest:
     Keys carry at least 119 bits of randomness, so no slow hash is needed, and nothing truncates the input.
     """
     # INVARIANT: the digest covers the whole token, so a changed byte can never find a record.
-    return KeyDigest(hashlib.sha256(DIGEST_DOMAIN + token).digest())
+    return KeyDigest(sha256(DIGEST_DOMAIN + token).digest())
 
 
 class Credential(msgspec.Struct, frozen=True):

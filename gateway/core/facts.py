@@ -92,8 +92,6 @@ def facts_of(
 
     if len(headers) > FIELDS_LIMIT:
         return Refusal(Reason.HEAD_TOO_LARGE, f"more than {FIELDS_LIMIT} header fields")
-    if max([len(value) for _, value in headers], default=0) > FIELD_LIMIT_BYTES:
-        return Refusal(Reason.HEAD_TOO_LARGE, f"a header field of more than {FIELD_LIMIT_BYTES} bytes")
 
     fields: list[bytes] = []
     authorization = host = content_type = content_encoding = length = coding = connection = expect = upgrade = None
@@ -101,6 +99,8 @@ def facts_of(
     singles: set[bytes] | None = None
     names = _NAMES
     for name, value in headers:
+        if len(value) > FIELD_LIMIT_BYTES:
+            return Refusal(Reason.HEAD_TOO_LARGE, f"a header field of more than {FIELD_LIMIT_BYTES} bytes")
         field = names[name]
         role = field.role
         if role == _FORWARD:

@@ -107,6 +107,8 @@ def test_no_header_has_no_control_byte() -> None:
     assert not has_control_bytes([])
 
 
-@pytest.mark.parametrize("name", [b"Transfer---Encoding", b"content--length", b"transfer-encoding-", b"Content-Length1"])
+@pytest.mark.parametrize(
+    "name", [b"Transfer---Encoding", b"content--length", b"transfer-encoding-", b"Content-Length1"]
+)
 def test_a_name_that_spells_framing_by_its_letters_is_refused(name: bytes) -> None:
     assert Role.REFUSE == classify(name).role

@@ -142,10 +142,24 @@ class RunningGateway:
         """Drains, ends, and flushes the access log."""
         if not self._thread.is_alive():
             return
-        self.await_(self.running.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(SAFETY_SECONDS)
+        try:
+            self.await_(self.running.stop())
+        finally:
+            # What a failed test has left open would keep the loop from closing, and hide the failure behind another.
+            self.call(self._let_go)
+            for _ in range(3):
+                self.call(lambda: None)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(SAFETY_SECONDS)
         assert not self._thread.is_alive(), "the gateway did not stop"
+
+    def _let_go(self) -> None:
+        gateway = self.running.gateway
+        for client in list(gateway.services.connections):
+            client._transport.abort()  # type: ignore[attr-defined]
+        for pool in gateway.upstreams.values():
+            for connection in list(pool._open):
+                connection._transport.abort()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
