@@ -28,6 +28,7 @@ class Wire(asyncio.Transport):
     def __init__(self, end: socket.socket | None = None) -> None:
         super().__init__()
         self.written = b""
+        self.unsent = 0
         self.is_aborted = False
         self.reads = True
         self._end = end
@@ -40,6 +41,9 @@ class Wire(asyncio.Transport):
 
     def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
         self.written += b"".join(bytes(piece) for piece in pieces)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def abort(self) -> None:
         self.is_aborted = True
@@ -497,3 +501,14 @@ def test_whatever_happens_each_sink_hears_one_end_at_most_and_nothing_after_it(
         assert not finals or finals == [len(sink.calls) - 1]
         assert sink.calls.count("started") <= 1
     assert (0, 0) == (line.pool.open_count, line.pool.idle_count)
+
+
+def test_a_connection_on_which_a_request_still_waits_to_be_sent_is_not_kept() -> None:
+    line = Line()
+    line.ask()
+    line.wire.unsent = 1
+
+    line.connection.data_received(OK + b"hello")
+
+    assert line.wire.is_aborted
+    assert not line.is_kept()
