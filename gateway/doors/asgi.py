@@ -18,6 +18,7 @@ from gateway.core.outgoing import ResponseFacts, peer_lines, request_head
 from gateway.core.policy.routes import Route
 from gateway.core.principal import Principal
 from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
+from gateway.doors.asgi_answer import AnswerQueue, Failure
 from gateway.doors.outcomes import outcome_of
 from gateway.doors.services import Services
 from gateway.judge import AwaitingBody, AwaitingKey, Passed, Stopped
@@ -28,8 +29,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-READ_AHEAD_LIMIT_BYTES: Final = 256 * 1024
-"""Bytes of an answer held for a client that does not take them; beyond it the upstream is not read."""
 WATCH_AFTER_SECONDS: Final = 0.5
 """A request that takes longer than this is worth a task that notices when its client leaves."""
 
@@ -63,29 +62,23 @@ class AsgiDoor:
 
 
 class _Request:
-    """One request, from scope to outcome. Also the sink of its upstream exchange."""
+    """One request, from scope to outcome."""
 
     __slots__ = (
+        "_answer_queue",
         "_began",
         "_body_bytes",
         "_bytes_out",
-        "_chunks",
-        "_ended",
-        "_exchange",
         "_facts",
-        "_failed",
         "_forwarded",
-        "_held",
         "_method",
-        "_paused_reading",
         "_peer",
+        "_read",
         "_ref",
-        "_response",
         "_services",
         "_status",
-        "_wake",
-        "_writable",
-        "facts",
+        "_task",
+        "_timer",
     )
 
     def __init__(self, services: Services, scope: Scope) -> None:
@@ -95,19 +88,13 @@ class _Request:
         client = scope.get("client")
         self._peer = client[0] if client else "unix"
         self._method = scope["method"].encode("latin-1")
-        self.facts = _facts_of_scope(scope, self._method)
+        self._read = _facts_of_scope(scope, self._method)
         self._facts: RequestFacts | None = None
         self._body_bytes = self._bytes_out = self._status = 0
         self._forwarded = 0.0
-        self._exchange: UpstreamExchange | None = None
-        self._response: ResponseFacts | None = None
-        self._chunks: list[bytes] = []
-        self._held = 0
-        self._paused_reading = False
-        self._ended = False
-        self._failed: tuple[Reason, str, bool] | None = None
-        self._wake: asyncio.Future[None] | None = None
-        self._writable: asyncio.Event | None = None
+        self._answer_queue: AnswerQueue | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def serve(self, receive: Receive, send: Send) -> None:
         services = self._services
@@ -116,12 +103,13 @@ class _Request:
             await self._walk(receive, send)
         finally:
             services.in_flight -= 1
-            if self._exchange is not None:
-                self._exchange.abandon()
+            self._cancel_side()
+            if self._answer_queue is not None:
+                self._answer_queue.abandon()
 
     async def _walk(self, receive: Receive, send: Send) -> None:
         judge = self._services.judge
-        facts = self.facts
+        facts = self._read
         if not isinstance(facts, RequestFacts):
             await self._answer(send, Stopped(facts, judge.snapshot))
             return
@@ -182,104 +170,96 @@ class _Request:
         streams = allowed.body is None and facts.content_length != 0
         self._forwarded = services.clock.monotonic()
         exchange = upstream.take()
-        for attempt in (1, 2):
+        may_retry = self._method in (b"GET", b"HEAD") and not streams
+        while True:
             try:
-                self._exchange = exchange = exchange or await upstream.connect()
+                exchange = exchange or await upstream.connect()
             except UpstreamFailed as fault:
-                await self._upstream_failed(send, passed, fault.reason, fault.detail)
+                await self._upstream_failed(send, passed, Failure(fault.reason, fault.detail))
                 return
-            exchange.send(
-                head if allowed.body is None else head + allowed.body,
-                self,
-                answers_head=self._method == b"HEAD",
-                ends=not streams,
-            )
-            side: asyncio.Task[None] | asyncio.TimerHandle = (
-                asyncio.ensure_future(self._send_body(exchange, receive, passed))
-                if streams
-                else asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._watch, receive)
-            )
-            try:
-                await self._relay(send, passed)
-            finally:
-                side.cancel()
-            failed = self._failed
-            if failed is None:
+            self._answer_queue = queue = AnswerQueue()
+            queue.exchange = exchange
+            data = head if allowed.body is None else head + allowed.body
+            exchange.send(data, queue, answers_head=self._method == b"HEAD", ends=not streams)
+            self._side(receive, passed, exchange if streams else None)
+            await self._relay(send, passed, queue)
+            if queue.failure is None:
                 self._record(Verdict.ALLOWED, None, allowed.route, allowed.principal, "")
                 return
-            reason, detail, retriable = failed
-            if attempt == 1 and retriable and self._method in (b"GET", b"HEAD") and facts.content_length == 0:
-                self._failed, exchange = None, None
+            if queue.failure.retriable and may_retry:
+                # RFC 9110 9.2.2: once more, on a new connection (R9).
+                may_retry, exchange = False, None
                 continue
-            await self._upstream_failed(send, passed, reason, detail)
+            await self._upstream_failed(send, passed, queue.failure)
             return
 
+    def _side(self, receive: Receive, passed: Passed, exchange: UpstreamExchange | None) -> None:
+        """What runs beside the answer: the body being sent, or a look whether the client is still there."""
+        self._cancel_side()
+        if exchange is not None:
+            self._task = asyncio.ensure_future(self._send_body(exchange, receive, passed))
+        else:
+            # A task costs more than most requests take: only a request that lasts gets one.
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._watch, receive)
+
+    def _cancel_side(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
     async def _send_body(self, exchange: UpstreamExchange, receive: Receive, passed: Passed) -> None:
-        assert self._facts is not None  # set before
-        is_chunked = self._facts.content_length < 0
+        queue, facts = self._answer_queue, self._facts
+        assert queue is not None  # made before
+        assert facts is not None
+        is_chunked = facts.content_length < 0
         limit = passed.allowed.route.body_limit_bytes
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 # Not complete, so it is never completed upstream either (A20, A21).
-                self._give_up(Reason.REQUEST_MALFORMED, "")
+                queue.give_up(Failure(None))
                 return
             piece = message.get("body", b"")
             self._body_bytes += len(piece)
             if 0 < limit < self._body_bytes:
-                self._give_up(Reason.BODY_TOO_LARGE, "")
+                queue.give_up(Failure(Reason.BODY_TOO_LARGE))
                 return
-            if self._exchange is not exchange:
+            if queue.is_over:
                 return
             if piece:
                 exchange.send_body(piece, is_chunked=is_chunked)
             if not message.get("more_body", False):
                 exchange.end_body(is_chunked=is_chunked)
                 return
-            if self._writable is not None:
-                await self._writable.wait()
+            await queue.writable()
 
     def _watch(self, receive: Receive) -> None:
-        task = asyncio.ensure_future(self._until_disconnect(receive))
-        _WATCHES.add(task)
-        task.add_done_callback(_WATCHES.discard)
+        self._timer = None
+        self._task = asyncio.ensure_future(self._until_disconnect(receive))
 
     async def _until_disconnect(self, receive: Receive) -> None:
-        while not self._ended and self._failed is None:
-            if (await receive())["type"] == "http.disconnect":
-                self._give_up(Reason.REQUEST_MALFORMED, "")
-                return
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if self._answer_queue is not None:
+            self._answer_queue.give_up(Failure(None))
 
-    def _give_up(self, reason: Reason, detail: str) -> None:
-        if self._ended or self._failed is not None:
-            return
-        if self._exchange is not None:
-            self._exchange.abandon()
-            self._exchange = None
-        self._failed = (reason, detail, False)
-        self._woken()
-
-    async def _relay(self, send: Send, passed: Passed) -> None:
+    async def _relay(self, send: Send, passed: Passed, queue: AnswerQueue) -> None:
         """Passes the answer on as it comes, at the client's pace."""
-        started = False
+        await queue.started()
+        if queue.facts is None:
+            return
+        await send(self._start_message(queue.facts, passed.allowed.route))
         while True:
-            if not self._chunks and not self._ended and self._failed is None and (started or self._response is None):
-                self._wake = asyncio.get_running_loop().create_future()
-                await self._wake
-            if self._failed is not None:
+            data = await queue.take()
+            if queue.failure is not None:
                 return
-            if not started and self._response is not None:
-                started = True
-                await send(self._start_message(self._response, passed.allowed.route))
-            data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            ended = self._ended
-            self._chunks, self._held = [], 0
-            if self._paused_reading and self._exchange is not None:
-                self._paused_reading = False
-                self._exchange.resume()
-            if data or ended:
-                self._bytes_out += len(data)
-                await send({"type": "http.response.body", "body": data, "more_body": not ended})
+            ended = queue.has_ended
+            self._bytes_out += len(data)
+            await send({"type": "http.response.body", "body": data, "more_body": not ended})
             if ended:
                 return
 
@@ -295,57 +275,19 @@ class _Request:
         headers.append((b"x-gateway-request-id", self._ref.encode()))
         return {"type": "http.response.start", "status": facts.status, "headers": headers}
 
-    # -- ResponseSink
-
-    def response_started(self, facts: ResponseFacts, data: bytes) -> None:
-        self._response = facts
-        if data:
-            self.response_data(data)
-        self._woken()
-
-    def response_data(self, data: bytes) -> None:
-        self._chunks.append(data)
-        self._held += len(data)
-        if self._held > READ_AHEAD_LIMIT_BYTES and not self._paused_reading and self._exchange is not None:
-            self._paused_reading = True
-            self._exchange.pause()
-        self._woken()
-
-    def response_ended(self) -> None:
-        self._ended = True
-        self._exchange = None
-        self._woken()
-
-    def response_failed(self, reason: Reason, detail: str, *, retriable: bool) -> None:
-        self._failed = (reason, detail, retriable)
-        self._exchange = None
-        self._woken()
-
-    def request_paused(self) -> None:
-        self._writable = asyncio.Event()
-
-    def request_resumed(self) -> None:
-        if self._writable is not None:
-            self._writable.set()
-            self._writable = None
-
-    def _woken(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
     # -- ends
 
-    async def _upstream_failed(self, send: Send, passed: Passed, reason: Reason, detail: str) -> None:
-        route, principal = passed.allowed.route, passed.allowed.principal
-        if reason is Reason.REQUEST_MALFORMED:
+    async def _upstream_failed(self, send: Send, passed: Passed, failure: Failure) -> None:
+        route, principal, reason = passed.allowed.route, passed.allowed.principal, failure.reason
+        if reason is None:
             raise ClientLeft
-        if self._response is not None:
-            self._record(Verdict.UPSTREAM_FAILED, reason, route, principal, detail)
+        if self._status:
+            self._record(Verdict.UPSTREAM_FAILED, reason, route, principal, failure.detail)
             raise AnswerBrokeOff(reason.sentence)
-        because: Refusal | CannotDecide = Refusal(reason, detail)
+        because: Refusal | CannotDecide = Refusal(reason, failure.detail)
         verdict = Verdict.UPSTREAM_FAILED
         if reason is Reason.OVERLOADED:
-            because, verdict = CannotDecide(reason, detail), Verdict.CANNOT_DECIDE
+            because, verdict = CannotDecide(reason, failure.detail), Verdict.CANNOT_DECIDE
         elif reason is Reason.BODY_TOO_LARGE:
             verdict = Verdict.REFUSED
         await self._answer(send, Stopped(because, passed.snapshot, route, None, principal), verdict)
@@ -402,9 +344,6 @@ class _Request:
                 detail,
             )
         )
-
-
-_WATCHES: Final[set[asyncio.Task[None]]] = set()
 
 
 def _facts_of_scope(scope: Scope, method: bytes) -> RequestFacts | Refusal | CannotDecide:

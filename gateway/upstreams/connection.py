@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import select
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from gateway.core.outgoing import ResponseFacts
 from gateway.core.reasons import Reason
 from gateway.ports import ResponseSink
 from gateway.wire.chunked import LAST_CHUNK, chunk_head
+from gateway.wire.limits import Timeouts
 from gateway.wire.response_reader import IDLE, ResponseReader
 
-if TYPE_CHECKING:
-    from gateway.upstreams.pool import UpstreamPool
-
 NEVER: Final = float("inf")
+
+
+class Owner(Protocol):
+    """Who holds the connections to one upstream: the pool."""
+
+    @property
+    def timeouts(self) -> Timeouts: ...
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """Monotonic seconds."""
+        ...
+
+    def opened(self, connection: UpstreamConnection) -> None: ...
+
+    def closed(self, connection: UpstreamConnection) -> None: ...
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """The answer ended cleanly, and nothing is left on either side."""
+        ...
 
 
 class UpstreamConnection(ResponseReader, asyncio.Protocol):
@@ -36,7 +55,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         "is_open",
     )
 
-    def __init__(self, pool: UpstreamPool) -> None:
+    def __init__(self, pool: Owner) -> None:
         super().__init__()
         self._pool = pool
         self._sink: ResponseSink | None = None
