@@ -15,6 +15,14 @@ from gateway.ports import Outcome
 UNMATCHED: Final = "unmatched"
 
 
+def _path_of(facts: RequestFacts | None, route: Route | None) -> str:
+    if facts is None:
+        return ""
+    if route is not None and not route.parameters:
+        return route.pattern  # the same text, and written by the policy's author
+    return masked(facts.path)
+
+
 def outcome_of(
     ref: str,
     verdict: Verdict,
@@ -39,7 +47,7 @@ def outcome_of(
         reason,
         status,
         "" if facts is None else facts.method.decode(),
-        "" if facts is None else masked(facts.path),
+        _path_of(facts, route),
         UNMATCHED if route is None else route.name,
         route.upstream if route is not None and forwarded else "",
         kind if principal is None else principal.kind,

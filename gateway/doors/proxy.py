@@ -26,6 +26,7 @@ from gateway.judge import AwaitingBody, AwaitingKey, Passed, Snapshot, Stopped
 from gateway.ports import Upstream, UpstreamExchange, UpstreamFailed
 from gateway.wire.chunked import LAST_CHUNK, chunk_head
 
+_ALLOWED: Final = Verdict.ALLOWED
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -328,7 +329,7 @@ class ClientConnection(ClientSocket):
         self._upstream = None
         if self._rechunks:
             self._transport.write(LAST_CHUNK)
-        self._record(Verdict.ALLOWED, None, "")
+        self._record(_ALLOWED, None, "")
         self._finish()
 
     def response_failed(self, reason: Reason, detail: str, *, retriable: bool) -> None:

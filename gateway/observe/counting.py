@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from typing import Final
 
 from gateway.core.reasons import Reason, Verdict
 from gateway.observe.metrics import MAX_ROUTES, OTHER, SECONDS_BOUNDS, UNMATCHED, UPSTREAM_FAILURES, ending_labels
 from gateway.ports import Outcome
 
 _Key = tuple[int, int, int, int]
+
+
+_FAILED: Final = Verdict.UPSTREAM_FAILED
 
 
 class Histogram:
@@ -140,7 +144,7 @@ class RequestCounts:
         overhead.total_seconds += own_seconds
 
         name = outcome.upstream
-        if name or verdict is Verdict.UPSTREAM_FAILED:
+        if name or verdict is _FAILED:
             try:
                 upstream = self.upstreams[name]
             except KeyError:
@@ -148,7 +152,7 @@ class RequestCounts:
             duration = upstream.duration
             duration.counts[bisect_left(SECONDS_BOUNDS, upstream_seconds)] += 1
             duration.total_seconds += upstream_seconds
-            if verdict is Verdict.UPSTREAM_FAILED:
+            if verdict is _FAILED:
                 upstream.count_failure(outcome.reason)
 
     def refusals(self) -> dict[str, int]:

@@ -87,10 +87,10 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
             self._discard()
             return
         self._answer_began = True
-        if not self._is_paused:
-            # Before the bytes are fed: their end may give the connection its next deadline.
-            self.deadline = self._pool.now() + self._pool.timeouts.response_idle
         self.feed(data)
+        if self.reading != IDLE and self._answer_began and not self._is_paused:
+            # Not where the answer has ended and the sink has sent the next request already: that one set its own.
+            self.deadline = self._pool.now() + self._pool.timeouts.response_idle
 
     def eof_received(self) -> bool:
         if self._sink is None or not self.feed_end():

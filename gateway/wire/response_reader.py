@@ -134,7 +134,7 @@ class ResponseReader:
             if not data:
                 return None
 
-        facts = response_facts(status, self._headers, self._is_http_11(head), self._answers_head)
+        facts = response_facts(status, self._headers, head[7:8] == b"1", self._answers_head)
         if isinstance(facts, str):
             return self.response_invalid(facts)
         # llhttp was given a head that may announce a body; the next head needs a fresh one.
@@ -196,10 +196,6 @@ class ResponseReader:
             self.response_invalid("a status that is not 100 to 599")
             return 0
         return int(status)
-
-    @staticmethod
-    def _is_http_11(head: bytes) -> bool:
-        return head[7:8] == b"1"
 
     def _feed_chunks(self, data: bytes) -> None:
         chunks = self._chunks

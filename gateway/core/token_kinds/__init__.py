@@ -99,10 +99,12 @@ def read_authorization(value: bytes | None) -> Credential | Refusal:
 _TOKEN_SHAPED: Final = re.compile(
     rb"(?<![0-9A-Za-z_-])[0-9A-Za-z_-]{8,}+\.[0-9A-Za-z_.-]{20,}+|(?<![0-9A-Fa-f])[0-9A-Fa-f]{32,}+"
 )
+_LONG_RUN: Final = re.compile(rb"[0-9A-Za-z]{32}")
 
 
 def masked(path: bytes) -> str:
     """A canonical path for the log, with every part that looks like a token masked: some clients put them there."""
-    if len(path) > 29 and _TOKEN_SHAPED.search(path) is not None:
+    # A cheap look first, 0.2 us: without a dot and without a run of 32 bytes there is nothing to find.
+    if b"." in path or _LONG_RUN.search(path) is not None:
         path = _TOKEN_SHAPED.sub(b"***", path)
     return path.decode("ascii")

@@ -9,6 +9,7 @@ from gateway.core.credential import Credential, CredentialKind, KeyId, digest_of
 from gateway.core.reasons import Refusal
 
 # ASCII classes spelled out and fullmatch: `\d`, `\w` and `$` would take Arabic digits and a trailing newline (E5).
+_KIND: Final = CredentialKind.API_KEY
 SHAPE: Final = re.compile(rb"([0-9A-Za-z]{8,40})\.[0-9A-Za-z]{20,128}")
 
 
@@ -17,4 +18,4 @@ def read(token: bytes) -> Credential | Refusal | None:
     match = SHAPE.fullmatch(token)
     if match is None:
         return None
-    return Credential(CredentialKind.API_KEY, KeyId(match.group(1).decode("ascii")), digest_of(token))
+    return Credential(_KIND, KeyId(match.group(1).decode("ascii")), digest_of(token))
