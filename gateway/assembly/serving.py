@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 from collections.abc import Iterator
+from math import ceil
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -43,7 +44,7 @@ class Running:
         self.proxy_port: int = proxy.getsockname()[1]
         self.admin_port: int = admin.getsockname()[1]
         self._sockets = (proxy, admin)
-        common = _SERVER | {"timeout_graceful_shutdown": int(gateway.settings.drain) or None}
+        common = _SERVER | {"timeout_graceful_shutdown": ceil(gateway.settings.drain)}
         self._proxy = Server(uvicorn.Config(_no_app, http=gateway.protocol(), backlog=2048, **common))
         self._admin = admin_server(gateway)
         self._serving: list[asyncio.Task[None]] = []

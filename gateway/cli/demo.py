@@ -32,6 +32,7 @@ from gateway.settings import SettingsInvalid, read_settings
 _POLICY: Final = "reference.yaml"
 _EXAMPLE: Final = "reference.demo.yaml"
 _ANY_PORT: Final = 65_535
+_ADMIN_PORT: Final = 9090
 
 
 class DemoFailed(Exception):
@@ -53,8 +54,14 @@ _FAULTS: Final = (
 def demo(
     port: Annotated[int, typer.Option(help="Port of the gateway; 0 for a free one.", min=0, max=_ANY_PORT)] = 8080,
     admin_port: Annotated[
-        int, typer.Option(help="Port of metrics and health; 0 for a free one.", min=0, max=_ANY_PORT)
-    ] = 9090,
+        int | None,
+        typer.Option(
+            help="Port of metrics and health; 0 for a free one. 9090, or a free one where the gateway takes one.",
+            min=0,
+            max=_ANY_PORT,
+            show_default=False,
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write addresses and keys there once all is ready.", dir_okay=False)
     ] = None,
@@ -66,7 +73,7 @@ def demo(
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with _home(folder) as home:
-            _run(home, port, admin_port, json_file)
+            _run(home, port, _ADMIN_PORT * bool(port) if admin_port is None else admin_port, json_file)
     except KeyboardInterrupt:
         # Ending a demo is how it is meant to end.
         return
@@ -123,7 +130,11 @@ async def _serve(stage: _Stage, json_file: Path | None) -> None:
         running = await start(settings)
         stack.push_async_callback(running.stop)
         announcement = Announcement(
-            f"http://{HOST}:{running.proxy_port}", f"http://{HOST}:{running.admin_port}", addresses, stage.apps
+            f"http://{HOST}:{running.proxy_port}",
+            f"http://{HOST}:{running.admin_port}",
+            addresses,
+            stage.apps,
+            stage.store,
         )
         if json_file is not None:
             write_announcement(announcement, json_file)

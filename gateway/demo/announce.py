@@ -29,6 +29,8 @@ class Announcement(msgspec.Struct, frozen=True):
     admin: str
     upstreams: UpstreamAddresses
     apps: tuple[DemoApp, ...]
+    store: str = ""
+    """Where the keys are: what `--store` of the key commands takes."""
 
 
 def write_announcement(announcement: Announcement, path: Path) -> None:
@@ -50,6 +52,9 @@ def page(announcement: Announcement, example: Example) -> str:
     for trial in example.trials:
         parts += [f"# {trial.status}: {trial.says}", curl(trial, announcement, example), ""]
     parts += ["# 200: the metrics", f"curl -si {announcement.admin}/metrics", ""]
+    key_id = announcement.apps[0].keys[0].id
+    parts += ["# Revoke a key, and the first of these is 401 within two seconds"]
+    parts += [f"bearergate keys revoke {key_id} --store {announcement.store}", ""]
     parts.append("Stop with Ctrl-C.")
     return "\n".join(parts)
 
@@ -85,6 +90,7 @@ def _places(announcement: Announcement) -> Iterator[str]:
     yield f"  metrics, health    {announcement.admin}/metrics /livez /readyz"
     yield f"  REST upstream      {announcement.upstreams.rest}"
     yield f"  GraphQL upstream   {announcement.upstreams.graphql}"
+    yield f"  key store          {announcement.store}"
     yield ""
 
 

@@ -20,7 +20,7 @@ from gateway.demo.announce import Announcement
 
 _LAST_LINE: Final = "Stop with Ctrl-C."
 _DEADLINE_SECONDS: Final = 60.0
-_ALL_ARE_DIFFERENT: Final = ("--port", "0", "--admin-port", "0")
+_ALL_ARE_DIFFERENT: Final = ("--port", "0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,11 @@ _APP = DemoApp(
     revoked=(RevokedKey("k3", "k3.revoked"),),
 )
 _ANNOUNCEMENT = Announcement(
-    "http://127.0.0.1:1", "http://127.0.0.1:2", UpstreamAddresses("http://127.0.0.1:3", "http://127.0.0.1:4"), (_APP,)
+    "http://127.0.0.1:1",
+    "http://127.0.0.1:2",
+    UpstreamAddresses("http://127.0.0.1:3", "http://127.0.0.1:4"),
+    (_APP,),
+    "sqlite:////5",
 )
 
 
@@ -92,6 +96,7 @@ def test_the_file_has_the_addresses_and_the_keys_of_each_app(tmp_path: Path) -> 
         "gateway": "http://127.0.0.1:1",
         "admin": "http://127.0.0.1:2",
         "upstreams": {"rest": "http://127.0.0.1:3", "graphql": "http://127.0.0.1:4"},
+        "store": "sqlite:////5",
         "apps": [
             {
                 "id": "app-1",
