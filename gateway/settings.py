@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 from pydantic_settings import (
@@ -79,8 +79,12 @@ class Settings(BaseSettings):
     access_log: str = "-"
     """`-` is standard output, `none` is none, anything else is a file."""
     upstream_max_connections: PositiveInt = 1024
-    drain: float = Field(default=30.0, ge=0)
-    """Seconds that requests under way may take after SIGTERM."""
+    public_scheme: Literal["http", "https"] = "http"
+    """How clients reach us: `https` where something before us ends TLS. Upstreams hear it as `x-forwarded-proto`."""
+    drain_delay: float = Field(default=0.0, ge=0, le=600, allow_inf_nan=False)
+    """Seconds after SIGTERM in which `/readyz` is 503 already and new connections are still served."""
+    drain: float = Field(default=30.0, ge=0, le=3600, allow_inf_nan=False)
+    """Seconds that requests under way may take after that."""
     timeouts: TimeoutSettings = TimeoutSettings()
     key_cache: KeyCacheSettings = KeyCacheSettings()
 

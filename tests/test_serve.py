@@ -6,12 +6,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,6 +88,13 @@ def upstream() -> Iterator[RecordingUpstream]:
 
 @pytest.fixture
 def serving(tmp_path: Path, upstream: RecordingUpstream) -> Iterator[Serving]:
+    with serving_gateway(tmp_path, upstream) as running:
+        yield running
+
+
+@contextmanager
+def serving_gateway(tmp_path: Path, upstream: RecordingUpstream) -> Iterator[Serving]:
+    """`bearergate serve` with a key, ended with the block."""
     (tmp_path / "policy.yaml").write_text(POLICY, "utf-8")
     store = f"sqlite:///{tmp_path / 'keys.sqlite3'}"
     with open_key_service(store) as service:
@@ -201,3 +210,44 @@ def test_what_cannot_start_says_why_in_a_line_and_serves_nothing(
     assert done.returncode == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_two_gateways_cannot_have_one_port(serving: Serving, tmp_path: Path, upstream: RecordingUpstream) -> None:
+    port = serving.url.rpartition(":")[2]
+    same = ("--listen", f"127.0.0.1:{port}", "--admin-listen", "127.0.0.1:0")
+
+    done = bearergate(
+        *("serve", "--policy", str(tmp_path / "policy.yaml"), "--store", serving.store, *same),
+        *("--upstream", f"things=http://127.0.0.1:{upstream.port}"),
+    )
+
+    assert done.returncode == 1
+    assert f"listen: cannot listen on `127.0.0.1:{port}`: Address already in use; choose another port" in done.stderr
+
+
+def test_clients_and_operators_cannot_share_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upstream: RecordingUpstream
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("policy.yaml").write_text(POLICY, "utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+    done = bearergate(
+        *("serve", "--policy", "policy.yaml", "--upstream", f"things=http://127.0.0.1:{upstream.port}"),
+        *("--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{port}"),
+    )
+
+    assert done.returncode == 1
+    assert "admin_listen: cannot listen" in done.stderr
+
+
+def test_readiness_ends_before_the_door_closes(
+    tmp_path: Path, upstream: RecordingUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEARERGATE_DRAIN_DELAY", "30")
+    with serving_gateway(tmp_path, upstream) as serving:
+        serving.process.send_signal(signal.SIGTERM)
+
+        eventually(503, f"{serving.admin}/readyz", serving.token, 5.0)
+        assert status_of(f"{serving.url}/things/1", serving.token) == 200

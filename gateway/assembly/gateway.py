@@ -108,7 +108,9 @@ class Gateway:
             clock=clock,
             references=References(os.urandom),
             timeouts=timeouts,
+            scheme=settings.public_scheme.encode(),
         )
+        self._store_answers = True
         self._loop_lag = LoopLag(clock)
         self._tasks: list[asyncio.Task[None]] = []
         self.registry = metrics_registry(self.counts, self._lookups, self._readings())
@@ -161,7 +163,7 @@ class Gateway:
     def readiness(self) -> Readiness:
         """What `/readyz` says."""
         policy = self.judge.snapshot.policy
-        silence = self.clock.monotonic() - (self.feed.last_contact or 0.0)
+        silence = self._store_silence
         store = (
             "answers" if silence < STORE_SILENCE_SECONDS else f"has been silent for {silence:.0f} s; cached keys work"
         )
@@ -185,15 +187,28 @@ class Gateway:
             self.services.sweep()
             for pool in self.upstreams.values():
                 pool.sweep()
+            self._say_if_the_store_came_or_went()
+
+    @property
+    def _store_silence(self) -> float:
+        """Seconds since the store last answered a look at the change feed."""
+        return max(0.0, self.clock.monotonic() - (self.feed.last_contact or 0.0))
+
+    def _say_if_the_store_came_or_went(self) -> None:
+        answers = self._store_silence < STORE_SILENCE_SECONDS
+        if answers is not self._store_answers:
+            self._store_answers = answers
+            if answers:
+                _LOG.info("the key store answers again")
+            else:
+                _LOG.error("the key store has been silent for %.0f s; keys in memory still work", self._store_silence)
 
     def _readings(self) -> Readings:
         log = self.access_log
         return Readings(
             doors=lambda: DoorReading(self.services.in_flight, len(self.services.connections)),
             key_cache=self._key_cache,
-            key_feed=lambda: KeyFeedReading(
-                self.feed.lag_seconds, max(0.0, self.clock.monotonic() - (self.feed.last_contact or 0.0))
-            ),
+            key_feed=lambda: KeyFeedReading(self.feed.lag_seconds, self._store_silence),
             policy=self._policy,
             upstreams=self._upstreams,
             access_log_dropped=None if log is None else lambda: log.writer.dropped,

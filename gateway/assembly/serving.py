@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import signal
@@ -25,6 +26,11 @@ from gateway.settings import Settings, address
 _LOG: Final = logging.getLogger("bearergate")
 
 
+BACKLOG: Final = 2048
+_ADVICE: Final = {
+    errno.EADDRINUSE: "choose another port, or port 0 for a free one",
+    errno.EACCES: "choose a port above 1023, or give the process the right to use this one",
+}
 _SERVER: Final[dict[str, Any]] = {
     "log_config": None,
     "log_level": "warning",
@@ -45,7 +51,7 @@ class Running:
         self.admin_port: int = admin.getsockname()[1]
         self._sockets = (proxy, admin)
         common = _SERVER | {"timeout_graceful_shutdown": ceil(gateway.settings.drain)}
-        self._proxy = Server(uvicorn.Config(_no_app, http=gateway.protocol(), backlog=2048, **common))
+        self._proxy = Server(uvicorn.Config(_no_app, http=gateway.protocol(), backlog=BACKLOG, **common))
         self._admin = admin_server(gateway)
         self._serving: list[asyncio.Task[None]] = []
 
@@ -64,8 +70,13 @@ class Running:
         return await self.gateway.reload_policy()
 
     async def stop(self) -> None:
-        """Drains: no new connections, requests under way may end, then everything is closed."""
-        self.gateway.services.draining = True
+        """Drains: not ready, then no new connections; requests under way may end, then everything is closed."""
+        services, settings = self.gateway.services, self.gateway.settings
+        services.draining = True
+        if settings.drain_delay:
+            # A balancer that polls `/readyz` needs the time; answers say `connection: close` meanwhile.
+            await asyncio.sleep(settings.drain_delay)
+        _LOG.info("stopping: %d requests under way, at most %g s", services.in_flight, settings.drain)
         self._proxy.should_exit = True
         await self._serving[0]
         self._admin.should_exit = True
@@ -132,6 +143,7 @@ async def serve(settings: Settings) -> None:
     _LOG.info("serving on %s:%d, admin on port %d", host, running.proxy_port, running.admin_port)
     await ended.wait()
     await running.stop()
+    _LOG.info("stopped")
 
 
 def listening(text: str, name: str) -> socket.socket:
@@ -142,10 +154,12 @@ def listening(text: str, name: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # At once: two that bind the same port with SO_REUSEADDR are told apart only by who listens first.
+        listener.listen(BACKLOG)
     except OSError as fault:
         listener.close()
-        message = f"{name}: cannot listen on `{text}`: {fault.strerror}; choose another port, or port 0 for a free one"
-        raise CannotStart(message) from fault
+        advice = _ADVICE.get(fault.errno or 0, "write an address of this machine, as in `127.0.0.1:8080`")
+        raise CannotStart(f"{name}: cannot listen on `{text}`: {fault.strerror}; {advice}") from fault
     listener.setblocking(False)
     return listener
 

@@ -64,7 +64,7 @@ def answer_to(
         missing, coordinates = because.missing_scopes, because.coordinates
         if because.allowed_methods:
             fields.append((b"allow", ", ".join(because.allowed_methods).encode()))
-    else:
+    elif status == 503:
         fields.append((b"retry-after", b"%d" % because.retry_after_seconds))
 
     if status == 401 or reason.oauth_error:

@@ -17,7 +17,9 @@ from gateway.core.principal import Principal
 from gateway.core.reasons import Reason, Refusal
 
 INTROSPECTION: Final = frozenset(("Query.__schema", "Query.__type"))
-FREE: Final = frozenset(("Query.__typename", "Mutation.__typename", "Subscription.__typename"))
+FREE: Final = frozenset(("Query.__typename", "Mutation.__typename"))
+_TOKEN_LENGTH: Final = 32
+"""The shortest token that a key can be."""
 
 
 class Allowed(msgspec.Struct, frozen=True):
@@ -90,10 +92,7 @@ def decide_graphql(
     return Allowed(route, principal, canonical_body(request, selection))
 
 
-NAME_LIMIT: Final = 31
-
-
 def _tellable(coordinate: str) -> str:
     """A coordinate that no rule has, which is the client's own text: long names may be tokens, and are not repeated."""
     root, _, name = coordinate.partition(".")
-    return coordinate if len(name) <= NAME_LIMIT else f"{root}.…"
+    return coordinate if len(name) < _TOKEN_LENGTH else f"{root}.…"

@@ -203,11 +203,12 @@ def host_is_valid(host: bytes) -> bool:
     match = _HOST_AND_PORT.fullmatch(host)
     if match is None or (match.group(1) is not None and int(match.group(1)) > 65535):
         return False
-    if len(_HOSTS) < FieldNames.LIMIT:
+    if len(_HOSTS) < _HOSTS_LIMIT:
         _HOSTS.add(host)
     return True
 
 
+_HOSTS_LIMIT: Final = 1024
 _HOSTS: Final[set[bytes]] = set()
 """Hosts that were found valid: bounded, and what is not in it is only looked at again."""
 

@@ -78,7 +78,7 @@ class Reason(Enum):
     GRAPHQL_LIMIT_EXCEEDED = ("graphql_limit_exceeded", 400, "", False, "the GraphQL document exceeds a limit")
     FIELD_NOT_ALLOWED = ("field_not_allowed", 403, "insufficient_scope", False, "a selected field is not allowed")
 
-    # -- what could not be decided: 503, never 401 or 403, and nothing is forwarded
+    # -- what could not be decided: 503 (500 for a fault of ours), never 401 or 403, and nothing is forwarded
     STORE_UNAVAILABLE = ("store_unavailable", 503, "", False, "the request cannot be decided now")
     OVERLOADED = ("overloaded", 503, "", False, "too many requests are in progress")
     INTERNAL_FAULT = ("internal_fault", 500, "", True, "the gateway failed")

@@ -69,7 +69,8 @@ class ClientConnection(ClientSocket):
         self._facts: RequestFacts | None = None
         self._passed: Passed | None = None
         self._waits_for_body: AwaitingBody | None = None
-        self._body: list[bytes] = []
+        # One buffer, not a list of pieces: a client decides how many pieces there are.
+        self._body = bytearray()
         self._body_bytes = 0
         self._response: ResponseFacts | None = None
         self._sent_head = b""
@@ -147,7 +148,7 @@ class ClientConnection(ClientSocket):
             if 0 < limit < self._body_bytes:
                 self._refuse(Refusal(Reason.BODY_TOO_LARGE), None)
                 return
-            self._body.append(data)
+            self._body += data
             self._await_more_body()
             return
 
@@ -167,8 +168,8 @@ class ClientConnection(ClientSocket):
         waiting = self._waits_for_body
         if waiting is not None:
             self._waits_for_body = None
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._body = []
+            body = bytes(self._body)
+            self._body.clear()
             self._go(self._services.judge.on_body(waiting, body))
         elif self._upstream is not None and self._facts is not None:
             self._upstream.end_body(is_chunked=self._facts.content_length < 0)
@@ -208,14 +209,13 @@ class ClientConnection(ClientSocket):
     async def _find_key(self, awaiting: AwaitingKey) -> None:
         try:
             step: Passed | Stopped | AwaitingBody = await self._services.judge.on_key(awaiting)
+            self._task = None
+            if self.under_way:
+                self._go(step)
+                self._feed_held()
         except Exception as fault:
             self._task = None
             self.faulted(fault)
-            return
-        self._task = None
-        if self.under_way:
-            self._go(step)
-            self._feed_held()
 
     def _collect(self, awaiting: AwaitingBody) -> None:
         """Reads the body of a request whose rule needs it; nothing is sent or connected before (D6)."""
@@ -228,7 +228,7 @@ class ClientConnection(ClientSocket):
             self._refuse(Refusal(Reason.BODY_TOO_LARGE), None, awaiting.route, awaiting.principal)
             return
         self._waits_for_body = awaiting
-        self._body = []
+        self._body.clear()
         self._invite_body(awaiting.facts)
 
     def _invite_body(self, facts: RequestFacts) -> None:
@@ -418,7 +418,7 @@ class ClientConnection(ClientSocket):
         """The answer is out, and nothing of the request is held on to."""
         self._passed = None
         self._waits_for_body = None
-        self._body = []
+        self._body.clear()
         self._answered()
 
     def _abort(self, verdict: Verdict, reason: Reason | None, detail: str) -> None:
