@@ -27,6 +27,7 @@ from ruamel.yaml.events import (
 )
 
 from gateway.core.policy.compiler import compile_policy
+from gateway.core.policy.document import PolicyDocument
 from gateway.core.policy.faults import Fault, Place, PolicyInvalid, in_order
 from gateway.core.policy.reader import read_policy
 from gateway.core.policy.routes import Policy
@@ -44,9 +45,10 @@ COMPANIONS: Final = (CASES_SUFFIX, ".demo.yaml")
 
 
 class LoadedPolicy(msgspec.Struct, frozen=True):
-    """A policy that may be used, and what is worth a look in it."""
+    """A policy that may be used, what is worth a look in it, and as what it was written, with places."""
 
     policy: Policy
+    document: PolicyDocument
     advice: tuple[Fault, ...]
     files: tuple[Path, ...]
 
@@ -56,16 +58,22 @@ def load(path: Path) -> LoadedPolicy:
 
     Raises: PolicyInvalid with every fault, in order of place
     """
+    if path.name.endswith(COMPANIONS) and not path.is_dir():
+        raise PolicyInvalid([_companion(path)])
     files = policy_files(path)
     texts: list[tuple[str, bytes]] = []
     for file in files:
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            # A pipe or a device may never end, and a reload that never ends holds up the next one and the exit.
+            place = Place(_shown(file), 1, 1)
+            raise PolicyInvalid([Fault(place, "this is not a regular file", "name a file with a policy in it")])
         try:
             with file.open("rb") as stream:
                 texts.append((_shown(file), stream.read(MAX_FILE_BYTES + 1)))
         except OSError as fault:
             raise PolicyInvalid([_unreadable(file, fault)]) from fault
-    policy, advice = compile_texts(texts)
-    return LoadedPolicy(policy, advice, files)
+    policy, document, advice = _compiled(texts)
+    return LoadedPolicy(policy, document, advice, files)
 
 
 def compile_texts(texts: list[tuple[str, bytes]]) -> tuple[Policy, tuple[Fault, ...]]:
@@ -73,6 +81,11 @@ def compile_texts(texts: list[tuple[str, bytes]]) -> tuple[Policy, tuple[Fault, 
 
     Raises: PolicyInvalid with every fault, in order of place
     """
+    policy, _, advice = _compiled(texts)
+    return policy, advice
+
+
+def _compiled(texts: list[tuple[str, bytes]]) -> tuple[Policy, PolicyDocument, tuple[Fault, ...]]:
     faults: list[Fault] = []
     trees: list[Node] = []
     for name, content in texts:
@@ -84,21 +97,21 @@ def compile_texts(texts: list[tuple[str, bytes]]) -> tuple[Policy, tuple[Fault, 
         raise PolicyInvalid(faults)
 
     document, faults = read_policy(trees)
-    policy, compile_faults = compile_policy(document, revision_of(texts))
+    policy, compile_faults = compile_policy(document, revision_of([content for _, content in texts]))
     faults += compile_faults
     if any(not fault.is_advice for fault in faults):
         raise PolicyInvalid(fault for fault in faults if not fault.is_advice)
-    return policy, in_order(faults)
+    return policy, document, in_order(faults)
 
 
-def revision_of(texts: list[tuple[str, bytes]]) -> str:
-    """The first 16 hexadecimal digits of SHA-256 over each file's name and content, wherever they lie."""
-    digest = hashlib.sha256()
-    for name, content in texts:
-        for part in (Path(name).name.encode(), content):
-            digest.update(len(part).to_bytes(8, "big"))
-            digest.update(part)
-    return digest.hexdigest()[:16]
+def revision_of(contents: list[bytes]) -> str:
+    """The first 16 hexadecimal digits of what `sha256sum` prints of the file; of several, of their sorted digests.
+
+    Names and order have no part in it: a policy that is renamed or moved is the same policy.
+    """
+    digests = sorted(hashlib.sha256(content).hexdigest() for content in contents)
+    whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return whole[:16]
 
 
 def policy_files(path: Path) -> tuple[Path, ...]:
@@ -132,6 +145,15 @@ def _shown(path: Path) -> str:
     return path.as_posix()
 
 
+def _companion(path: Path) -> Fault:
+    suffix = next(suffix for suffix in COMPANIONS if path.name.endswith(suffix))
+    policy = f"`{path.name.removesuffix(suffix)}.yaml`"
+    place = Place(_shown(path), 1, 1)
+    if suffix == CASES_SUFFIX:
+        return Fault(place, "this is a file of cases, not a policy", f"give the policy beside it, {policy}")
+    return Fault(place, "this is example data for the demo, not a policy", f"give the policy beside it, {policy}")
+
+
 def _unreadable(path: Path, fault: OSError) -> Fault:
     return Fault(
         Place(_shown(path), 1, 1),
@@ -151,23 +173,20 @@ class _Refused(Exception):
         self.fault = Fault(place, what, todo)
 
 
-def read_tree(name: str, content: bytes, faults: list[Fault]) -> Node | None:
-    """The tree of one file, or None with the first thing in `faults` that keeps it from being read."""
+def read_tree(name: str, content: bytes, faults: list[Fault], beginning: str = "version: 1") -> Node | None:
+    """The tree of one file, or None with the first thing in `faults` that keeps it from being read.
+
+    `beginning` is what an empty file should begin with.
+    """
     try:
-        return _tree(name, _text(name, content))
+        tree = _tree(name, _text(name, content))
+        if tree is None:
+            raise _Refused(Place(name, 1, 1), "the file is empty", f"begin it with `{beginning}`")
+        return tree
     except _Refused as refused:
         faults.append(refused.fault)
     except MarkedYAMLError as fault:
-        mark = fault.problem_mark or fault.context_mark
-        place = Place(name, 1, 1) if mark is None else Place(name, mark.line + 1, mark.column + 1)
-        problem = (fault.problem or "it does not parse").splitlines()[0].rstrip(".")
-        faults.append(
-            Fault(
-                place,
-                f"this is not YAML from here on ({problem})",
-                "check the indentation, colons and quotes of this line and the one before",
-            )
-        )
+        faults.append(_not_yaml(name, fault))
     except (YAMLError, RecursionError, ValueError):
         faults.append(Fault(Place(name, 1, 1), "this is not YAML", "check that it is a text file with keys and values"))
     return None
@@ -178,9 +197,31 @@ def read_tree(name: str, content: bytes, faults: list[Fault]) -> Node | None:
 _BAD_CHARACTER: Final = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
     "|[\u200b-\u200f\u2028-\u202e\u2060-\u206f]"
+    "|\r(?!\n)"
 )
 _DIRECTIVE: Final = re.compile("^%", re.MULTILINE)
 _INDENTING_TAB: Final = re.compile(r"^[ ]*\t", re.MULTILINE)
+
+
+def _not_yaml(name: str, fault: MarkedYAMLError) -> Fault:
+    """What the parser stumbled over: the two usual slips in words of their own, anything else in the parser's."""
+    mark = fault.problem_mark or fault.context_mark
+    place = Place(name, 1, 1) if mark is None else Place(name, mark.line + 1, mark.column + 1)
+    problem = (fault.problem or "it does not parse").splitlines()[0].rstrip(".")
+    if problem == "found unexpected end of stream" and fault.context_mark is not None:
+        opened = Place(name, fault.context_mark.line + 1, fault.context_mark.column + 1)
+        return Fault(opened, "the quote that is opened here is never closed", "close it at the end of its text")
+    if problem == "expected ',' or '}', but got '{'":
+        return Fault(
+            place,
+            "a brace stands in a text without quotes, within `{…}`",
+            'put the text in quotes, such as `match: "GET /users/{user_id}"`',
+        )
+    return Fault(
+        place,
+        f"this is not YAML from here on ({problem})",
+        "check the indentation, colons and quotes of this line and the one before",
+    )
 
 
 def _text(name: str, content: bytes) -> str:
@@ -228,8 +269,11 @@ def _place_at(name: str, before: str) -> Place:
     return Place(name, len(lines), len(lines[-1]) + 1)
 
 
-def _tree(name: str, text: str) -> Node:
-    """Builds the tree from the parser's events, so that nothing is expanded or resolved before it has been seen."""
+def _tree(name: str, text: str) -> Node | None:
+    """The tree, or None of an empty file.
+
+    It is built from the parser's events, so that nothing is expanded or resolved before it has been seen.
+    """
     documents = 0
     nodes = 0
     open_nodes: list[tuple[Place, bool, list[Node]]] = []
@@ -259,8 +303,6 @@ def _tree(name: str, text: str) -> Node:
             open_nodes[-1][2].append(node)
         else:
             root = node
-    if root is None:
-        raise _Refused(Place(name, 1, 1), "the file is empty", "begin it with `version: 1`")
     return root
 
 

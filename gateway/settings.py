@@ -7,19 +7,30 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    SettingsError,
 )
 
 from gateway.wire.limits import Timeouts
+
+PREFIX: Final = "BEARERGATE_"
+_NO_SETTINGS: Final = ("config", "vectors")
+"""Variables with our prefix that others read: the command its file, the tests their vectors."""
+
+
+def _seconds(default: float, *, at_most: float = 86_400.0) -> Any:
+    return Field(default=default, gt=0, le=at_most, allow_inf_nan=False)
 
 
 class SettingsInvalid(Exception):
@@ -31,16 +42,16 @@ class TimeoutSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    head: PositiveFloat = 10.0
-    body_idle: PositiveFloat = 15.0
-    keep_alive: PositiveFloat = 75.0
-    write_idle: PositiveFloat = 60.0
-    linger: PositiveFloat = 2.0
-    connect: PositiveFloat = 2.0
-    response_head: PositiveFloat = 30.0
-    response_idle: PositiveFloat = 60.0
-    upstream_keep_alive: PositiveFloat = 45.0
-    sweep: PositiveFloat = 0.25
+    head: float = _seconds(10.0)
+    body_idle: float = _seconds(15.0)
+    keep_alive: float = _seconds(75.0)
+    write_idle: float = _seconds(60.0)
+    linger: float = _seconds(2.0)
+    connect: float = _seconds(2.0)
+    response_head: float = _seconds(30.0)
+    response_idle: float = _seconds(60.0)
+    upstream_keep_alive: float = _seconds(45.0)
+    sweep: float = _seconds(0.25, at_most=5.0)
 
     def wire(self) -> Timeouts:
         """The same as the wire takes it."""
@@ -52,13 +63,13 @@ class KeyCacheSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ttl: PositiveFloat = Field(default=30.0, le=300.0)
+    ttl: float = _seconds(30.0, at_most=300.0)
     """Seconds: the hard bound of a revocation whose news never arrives."""
-    unknown_ttl: PositiveFloat = Field(default=5.0, le=30.0)
+    unknown_ttl: float = _seconds(5.0, at_most=30.0)
     max_entries: PositiveInt = 100_000
     max_unknown: PositiveInt = 100_000
-    lookup_timeout: PositiveFloat = 0.5
-    poll: PositiveFloat = Field(default=0.5, le=5.0)
+    lookup_timeout: float = _seconds(0.5, at_most=30.0)
+    poll: float = _seconds(0.5, at_most=5.0)
     """Seconds between two looks at the change feed."""
 
 
@@ -66,7 +77,7 @@ class Settings(BaseSettings):
     """The whole configuration of one gateway process."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BEARERGATE_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
     )
 
     policy: Path
@@ -109,20 +120,48 @@ def read_settings(config: Path | None = None, **arguments: Any) -> Settings:
     Raises: SettingsInvalid
     """
     given = {name: value for name, value in arguments.items() if value is not None}
+    faults = list(_stray_variables())
+    file: dict[str, Any] = {}
+    if config is not None:
+        try:
+            file = _table(config)
+        except SettingsInvalid as fault:
+            faults.append(str(fault))
     try:
-        file = {} if config is None else tomllib.loads(config.read_text("utf-8"))
         settings = _layered(file)(**given)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
-        raise SettingsInvalid(f"{config}: {fault}") from fault
-    except SettingsError as fault:
-        raise SettingsInvalid(f"{fault}; a mapping in the environment is written as JSON") from fault
     except ValidationError as fault:
-        raise SettingsInvalid("\n".join(_sentence(error) for error in fault.errors(include_url=False))) from fault
+        sources = _Sources(given, config, file)
+        faults += [_sentence(error, sources) for error in fault.errors(include_url=False)]
 
-    strays = _stray_variables()
-    if strays:
-        raise SettingsInvalid("\n".join(f"{name}: there is no such setting" for name in strays))
+    if faults:
+        raise SettingsInvalid("\n".join(faults))
     return settings
+
+
+def _table(config: Path) -> dict[str, Any]:
+    """What stands in the TOML file. Raises: SettingsInvalid"""
+    try:
+        return tomllib.loads(config.read_text("utf-8"))
+    except FileNotFoundError as fault:
+        raise SettingsInvalid(f"{config}: there is no such file") from fault
+    except IsADirectoryError as fault:
+        raise SettingsInvalid(f"{config}: this is a folder; give the TOML file in it") from fault
+    except OSError as fault:
+        raise SettingsInvalid(f"{config}: this cannot be read: {fault.strerror}") from fault
+    except UnicodeDecodeError as fault:
+        raise SettingsInvalid(f"{config}: this is not UTF-8, at byte {fault.start + 1}") from fault
+    except tomllib.TOMLDecodeError as fault:
+        raise SettingsInvalid(f"{config}: this is not TOML: {_lower(str(fault))}") from fault
+
+
+class _Environment(EnvSettingsSource):
+    """The environment; what should be JSON and is not goes on as text, so that it is one fault among the others."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
 
 
 def _layered(file: dict[str, Any]) -> type[Settings]:
@@ -138,27 +177,89 @@ def _layered(file: dict[str, Any]) -> type[Settings]:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=file)
+            return init_settings, _Environment(settings_cls), InitSettingsSource(settings_cls, init_kwargs=file)
 
     return Layered
 
 
-def _stray_variables() -> list[str]:
+# -- what is told of a fault: the name as it was written, and what to write
+
+
+def _keys(model: type[BaseModel] = Settings, above: str = "") -> Iterator[str]:
+    """Every setting as a key of the file: `listen`, `timeouts`, `timeouts.head`."""
+    for name, field in model.model_fields.items():
+        yield above + name
+        if isinstance(field.default, BaseModel):
+            yield from _keys(type(field.default), f"{above}{name}.")
+
+
+def _variable(key: str) -> str:
+    return PREFIX + key.upper().replace(".", "__")
+
+
+def _meant(key: str, written: Callable[[str], str] = str) -> str:
+    """The guess at the end of a sentence, where one key is near enough; `written` is how it is written there."""
+    near = get_close_matches(key, _keys(), n=1, cutoff=0.75)
+    return f"; did you mean `{written(near[0])}`?" if near else ""
+
+
+def _stray_variables() -> Iterator[str]:
     """Variables with our prefix that no setting has: pydantic passes over them, and a misspelt one would do nothing."""
-    known = {*Settings.model_fields, "config", "vectors"}
-    prefix = "BEARERGATE_"
-    return sorted(
-        name
-        for name in os.environ
-        if name.startswith(prefix) and name.removeprefix(prefix).split("__")[0].lower() not in known
-    )
+    for name in sorted(os.environ):
+        if not name.upper().startswith(PREFIX):
+            continue
+        key = name[len(PREFIX) :].lower().replace("__", ".")
+        field = key.split(".")[0]
+        if field not in _NO_SETTINGS and field not in Settings.model_fields:
+            yield f"{name}: there is no such setting{_meant(key, _variable)}"
+        elif not name.startswith(_variable(field)):
+            yield f"{name}: write it in capitals: `{name.upper()}`"
 
 
-def _sentence(error: Any) -> str:
-    name = ".".join(str(part) for part in error["loc"]) or "settings"
+class _Sources:
+    """Where a setting was given, in the order of their strength."""
+
+    def __init__(self, given: Mapping[str, Any], config: Path | None, file: Mapping[str, Any]) -> None:
+        self._given = given
+        self._variables = {name.upper(): name for name, value in os.environ.items() if value}
+        self._config = config
+        self._file = file
+
+    def written(self, place: list[str]) -> tuple[str, bool]:
+        """(`place` as the user wrote it, whether that is a variable of the environment)."""
+        key = ".".join(place)
+        if _holds(self._given, place):
+            return key, False
+        for length in range(len(place), 0, -1):
+            name = self._variables.get(_variable(".".join(place[:length])))
+            if name is not None:
+                return ": ".join([name, *place[length:]]), True
+        if _holds(self._file, place):
+            return f"{self._config}: {key}", False
+        return key, False
+
+
+def _holds(table: Any, place: list[str]) -> bool:
+    for part in place:
+        if not isinstance(table, Mapping) or part not in table:
+            return False
+        table = table[part]
+    return True
+
+
+def _sentence(error: Any, sources: _Sources) -> str:
+    place = [str(part) for part in error["loc"]]
+    key = ".".join(place)
+    name, is_variable = sources.written(place)
     if error["type"] == "missing":
-        return f"{name}: is missing; set it as an argument, in the file or as `BEARERGATE_{name.upper()}`"
+        return f"{key}: is missing; set it as an argument, in the file or as `{_variable(key)}`"
     if error["type"] == "extra_forbidden":
-        return f"{name}: there is no such setting"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{name}: {message[:1].lower()}{message[1:]}"
+        return f"{name}: there is no such setting{_meant(key, _variable if is_variable else str)}"
+    if error["type"] in ("dict_type", "model_type"):
+        example = '{"notes": "http://127.0.0.1:9000"}' if key == "upstreams" else '{"name": 1.0}'
+        return f"{name}: this is not JSON; write `{example}`" if is_variable else f"{name}: this is no table"
+    return f"{name}: {_lower(str(error['msg']).removeprefix('Value error, '))}"
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]

@@ -134,6 +134,12 @@ def test_all_faults_are_told_together() -> None:
         ({"key_cache": {"max_entries": 0}}, "key_cache.max_entries"),
         ({"timeouts": {"connect": -1}}, "timeouts.connect"),
         ({"timeouts": {"conect": 1}}, "timeouts.conect"),
+        ({"timeouts": {"connect": float("inf")}}, "timeouts.connect"),
+        ({"timeouts": {"head": float("nan")}}, "timeouts.head"),
+        ({"timeouts": {"sweep": 6}}, "timeouts.sweep"),
+        ({"drain": float("inf")}, "drain"),
+        ({"drain_delay": 601}, "drain_delay"),
+        ({"public_scheme": "ftp"}, "public_scheme"),
         ({"upstream_max_connections": 0}, "upstream_max_connections"),
         ({"upstreams": "http://a"}, "upstreams"),
         ({"unheard_of": 1}, "unheard_of"),
@@ -145,17 +151,64 @@ def test_a_value_that_cannot_be_is_refused_by_name(arguments: dict[str, object],
     assert [name] == [fault.partition(": ")[0] for fault in told]
 
 
-@pytest.mark.parametrize("name", ["BEARERGATE_LISTN", "BEARERGATE_TIMEOUT__HEAD", "BEARERGATE_"])
-def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv(name, "1")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("BEARERGATE_LISTN", "there is no such setting; did you mean `BEARERGATE_LISTEN`?"),
+        ("BEARERGATE_TIMEOUT__HEAD", "there is no such setting; did you mean `BEARERGATE_TIMEOUTS__HEAD`?"),
+        ("BEARERGATE_TIMEOUTS__CONECT", "there is no such setting; did you mean `BEARERGATE_TIMEOUTS__CONNECT`?"),
+        ("BEARERGATE_ZZZZZZZZ", "there is no such setting"),
+        ("BEARERGATE_", "there is no such setting"),
+        ("bearergate_listen", "write it in capitals: `BEARERGATE_LISTEN`"),
+        ("Bearergate_Listn", "there is no such setting; did you mean `BEARERGATE_LISTEN`?"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_a_guess(monkeypatch: pytest.MonkeyPatch, name: str, told: str) -> None:
+    monkeypatch.setenv(name, "127.0.0.1:1" if name.lower().endswith("listen") else "1")
 
-    assert [f"{name}: there is no such setting"] == faults(**WHOLE)
+    assert [f"{name}: {told}"] == faults(**WHOLE)
 
 
-def test_a_misspelt_member_of_a_group_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BEARERGATE_TIMEOUTS__CONECT", "1")
+def test_the_name_of_an_upstream_is_no_setting_that_could_be_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEARERGATE_UPSTREAMS__Rest", "http://a:1")
 
-    assert ["timeouts.conect: there is no such setting"] == faults(**WHOLE)
+    assert {"rest": "http://a:1"} == read_settings(policy="p").upstreams
+
+
+def test_misspelt_variables_and_bad_values_and_a_bad_file_are_told_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEARERGATE_LISTN", "1")
+    monkeypatch.setenv("BEARERGATE_UPSTREAMS", "rest=http://a:1")
+    monkeypatch.setenv("BEARERGATE_TIMEOUTS__HEAD", "soon")
+    absent = tmp_path / "absent.toml"
+
+    told = faults(absent, policy="p", drain=-1)
+
+    assert [
+        "BEARERGATE_LISTN: there is no such setting; did you mean `BEARERGATE_LISTEN`?",
+        f"{absent}: there is no such file",
+        'BEARERGATE_UPSTREAMS: this is not JSON; write `{"notes": "http://127.0.0.1:9000"}`',
+    ] == told[:3]
+    assert ["drain", "BEARERGATE_TIMEOUTS__HEAD"] == [fault.partition(": ")[0] for fault in told[3:]]
+
+
+def test_a_fault_is_told_by_the_name_that_its_user_wrote(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(file.read_text() + "heaad = 1.0\nlinger = 0\n[key_cache]\nttl = 1000\n")
+    monkeypatch.setenv("BEARERGATE_TIMEOUTS__CONNECT", "0")
+    monkeypatch.setenv("BEARERGATE_UPSTREAMS", '{"rest": 3}')
+
+    told = faults(file, listen="nowhere", key_cache={"poll": 0})
+
+    assert {
+        "BEARERGATE_TIMEOUTS__CONNECT: input should be greater than 0",
+        "BEARERGATE_UPSTREAMS: rest: input should be a valid string",
+        f"{file}: key_cache.ttl: input should be less than or equal to 300",
+        f"{file}: timeouts.heaad: there is no such setting; did you mean `timeouts.head`?",
+        f"{file}: timeouts.linger: input should be greater than 0",
+        "key_cache.poll: input should be greater than 0",
+        "listen: `nowhere` is not `host:port`",
+    } == set(told)
 
 
 def test_variables_of_the_test_suite_and_of_the_command_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,29 +218,47 @@ def test_variables_of_the_test_suite_and_of_the_command_are_no_settings(monkeypa
     assert isinstance(read_settings(**WHOLE), Settings)
 
 
-def test_a_mapping_that_is_not_json_is_told_like_any_other_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BEARERGATE_UPSTREAMS", "rest=http://a:1")
+@pytest.mark.parametrize(
+    ("name", "example"),
+    [("BEARERGATE_UPSTREAMS", '{"notes": "http://127.0.0.1:9000"}'), ("BEARERGATE_TIMEOUTS", '{"name": 1.0}')],
+)
+@pytest.mark.parametrize("value", ["rest=http://a:1", "{", "[]", "3"])
+def test_a_mapping_that_is_not_json_is_told_like_any_other_fault(
+    monkeypatch: pytest.MonkeyPatch, name: str, example: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
 
-    told = faults(policy="p")
-
-    assert 1 == len(told)
-    assert "upstreams" in told[0]
+    assert f"{name}: this is not JSON; write `{example}`" in faults(policy="p")
 
 
-@pytest.mark.parametrize("text", ["listen = ", "[", 'listn = "127.0.0.1:1"', "listen = 3", "timeouts = 3"])
-def test_a_file_with_a_fault_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"listen = ", "this is not TOML: invalid value (at end of document)"),
+        (b"[", "this is not TOML: "),
+        (b'listn = "127.0.0.1:1"', "listn: there is no such setting; did you mean `listen`?"),
+        (b"listen = 3", "listen: input should be a valid string"),
+        (b"timeouts = 3", "timeouts: this is no table"),
+        (b"a = '\xff'", "this is not UTF-8, at byte 6"),
+    ],
+)
+def test_a_file_with_a_fault_is_refused(tmp_path: Path, text: bytes, told: str) -> None:
     path = tmp_path / "bearergate.toml"
-    path.write_text(text)
+    path.write_bytes(text)
 
-    assert faults(path, **WHOLE)
+    (fault,) = faults(path, **WHOLE)
+
+    assert fault.startswith(f"{path}: {told}")
 
 
 def test_a_file_that_cannot_be_read_is_refused_by_its_name(tmp_path: Path) -> None:
-    absent, binary = tmp_path / "absent.toml", tmp_path / "binary.toml"
-    binary.write_bytes(b"\xff\xfe")
+    absent, loop = tmp_path / "absent.toml", tmp_path / "loop.toml"
+    loop.symlink_to(loop)
 
-    for path in (absent, binary, tmp_path):
-        assert str(path) in "\n".join(faults(path, **WHOLE))
+    assert [f"{absent}: there is no such file"] == faults(absent, **WHOLE)
+    assert [f"{tmp_path}: this is a folder; give the TOML file in it"] == faults(tmp_path, **WHOLE)
+    (fault,) = faults(loop, **WHOLE)
+    assert fault.startswith(f"{loop}: this cannot be read: ")
 
 
 # -- addresses

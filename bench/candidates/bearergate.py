@@ -72,7 +72,7 @@ def _make_key(store: str) -> str:
     from gateway.ports import StoreUnavailable
 
     try:
-        with open_key_service(store) as service:
+        with open_key_service(store, create=True) as service:
             app = service.create_app("bench")
             return service.create_key(app.id, name="bench", scopes=_SCOPES).token.reveal()
     except StoreUnavailable as error:

@@ -68,6 +68,7 @@ class Gateway:
         _check_upstreams(policy, settings)
         self._reloads = {"loaded": 0, "refused": 0}
         self._stale = ""
+        self._reloading = asyncio.Lock()
         timeouts = settings.timeouts.wire()
         self.counts = RequestCounts()
         self.counts.follow([route.name for route in policy.routes], settings.upstreams)
@@ -76,7 +77,11 @@ class Gateway:
         self._lookups = KeyLookups()
         cache = settings.key_cache
         try:
-            self._store = open_key_store(settings.store, lookup_timeout_seconds=cache.lookup_timeout)
+            self._store = open_key_store(
+                settings.store,
+                lookup_timeout_seconds=cache.lookup_timeout,
+                on_made=lambda path: _LOG.warning("there was no key store at `%s`: an empty one was made", path),
+            )
         except StoreUnavailable as fault:
             raise CannotStart(f"store: {fault}") from fault
         counted = CountedKeyStore(self._store, self._lookups, clock)
@@ -144,6 +149,11 @@ class Gateway:
 
         Returns the faults, as lines; none means that the new policy is in force.
         """
+        # One after the other: the files as they are when the last one is asked for are what counts in the end.
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> tuple[str, ...]:
         try:
             policy = await asyncio.to_thread(_loaded, self.settings.policy)
             _check_upstreams(policy, self.settings)
@@ -222,6 +232,7 @@ class Gateway:
             unknown_hits=counters.unknown_hits,
             misses=counters.misses,
             evictions=counters.evictions + counters.unknown_evictions,
+            turned_away=counters.turned_away,
             keys=self.keys.known_count,
             unknown=self.keys.unknown_count,
         )

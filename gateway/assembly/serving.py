@@ -10,6 +10,7 @@ import logging
 import signal
 import socket
 from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from math import ceil
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -176,8 +177,21 @@ def _reopen(log: AccessLog | None) -> None:
 
 def _check_no_loop(settings: Settings, listeners: tuple[socket.socket, ...]) -> None:
     """An upstream that is a listener of ours would put the admin pages on the public port (I29)."""
-    ours = {listener.getsockname()[1] for listener in listeners}
+    ours = {listener.getsockname()[1]: ip_address(listener.getsockname()[0]) for listener in listeners}
     for name, url in settings.upstreams.items():
         parts = urlsplit(url)
-        if parts.hostname in ("127.0.0.1", "localhost", "::1", "0.0.0.0") and parts.port in ours:
-            raise CannotStart(f"upstreams: `{name}` is at `{url}`, which is a listener of this gateway itself")
+        listener = ours.get(parts.port or 0)
+        if listener is None:
+            continue
+        # Resolved, because `127.1`, `0` and names of this machine are other spellings of the same place.
+        for address_of in _addresses(parts.hostname or ""):
+            everywhere = listener.is_unspecified or address_of.is_unspecified
+            if address_of == listener or (everywhere and (address_of.is_loopback or address_of.is_unspecified)):
+                raise CannotStart(f"upstreams: `{name}` is at `{url}`, which is a listener of this gateway itself")
+
+
+def _addresses(host: str) -> set[IPv4Address | IPv6Address]:
+    try:
+        return {ip_address(str(found[4][0]).partition("%")[0]) for found in socket.getaddrinfo(host, None)}
+    except OSError:
+        return set()

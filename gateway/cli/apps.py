@@ -20,11 +20,13 @@ AppArgument = Annotated[str, typer.Argument(metavar="ID", help="The App's id.")]
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="For people; it may repeat.")],
     feature: Annotated[list[str] | None, typer.Option(help="A feature that some scopes need. Repeatable.")] = None,
-    key_limit: Annotated[int | None, typer.Option(help="How many active keys it may have (10 if not said).")] = None,
+    key_limit: Annotated[
+        int | None, typer.Option(help="How many active keys it may have, 1 or more (10 if not said).")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Create an App and print its id."""
-    with key_service(store) as service:
+    """Create an App and print its id. The store is made if there is none yet."""
+    with key_service(store, create=True) as service:
         made = service.create_app(name, feature or (), key_limit=key_limit, actor=actor())
     typer.echo(made.id)
 
@@ -47,16 +49,16 @@ def list_all(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) ->
 def disable(app_id: AppArgument, store: StoreOption = DEFAULT_STORE) -> None:
     """Refuse every key of an App until it is enabled again."""
     with key_service(store) as service:
-        service.disable_app(app_id, actor=actor())
-    typer.echo(f"App {app_id} is disabled: gateways refuse its keys", err=True)
+        is_news = service.disable_app(app_id, actor=actor())
+    typer.echo(f"App {app_id} {'is' if is_news else 'was already'} disabled: gateways refuse its keys", err=True)
 
 
 @app.command()
 def enable(app_id: AppArgument, store: StoreOption = DEFAULT_STORE) -> None:
     """Accept the keys of a disabled App again."""
     with key_service(store) as service:
-        service.enable_app(app_id, actor=actor())
-    typer.echo(f"App {app_id} is enabled", err=True)
+        is_news = service.enable_app(app_id, actor=actor())
+    typer.echo(f"App {app_id} {'is' if is_news else 'was already'} enabled", err=True)
 
 
 def _as_json(listed: App) -> dict[str, object]:

@@ -9,11 +9,15 @@ import msgspec
 from gateway.cli.cases import Case, Expectation, Token
 from gateway.core.answers import answer_to
 from gateway.core.credential import AppId, Credential, CredentialKind, KeyDigest, KeyId
+from gateway.core.decision import INTROSPECTION
 from gateway.core.facts import facts_of
+from gateway.core.graphql.document import DocumentCache
+from gateway.core.graphql.request import read_request
 from gateway.core.lifecycle import KeyState
-from gateway.core.policy.routes import Policy, Route
+from gateway.core.policy.document import Text
+from gateway.core.policy.routes import UNMATCHED, Policy, Route
 from gateway.core.principal import KeyRecord, Principal
-from gateway.core.reasons import CannotDecide, Refusal, Verdict
+from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
 from gateway.core.token_kinds import read_authorization
 from gateway.judge import AwaitingBody, Judge, Passed, Stopped
 from gateway.ports import Missing
@@ -29,6 +33,8 @@ _TOKENS: Final = {
 _USER_TOKEN: Final = b"eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiJjYXNlIn0.Y2FzZQ"
 _MALFORMED_TOKEN: Final = b"not-a-token"
 
+INTROSPECTION_RULE: Final = "introspection"
+
 
 class Seen(msgspec.Struct, frozen=True):
     """What the judge said of one case."""
@@ -40,6 +46,20 @@ class Seen(msgspec.Struct, frozen=True):
     missing: frozenset[str]
     fields: frozenset[str]
     route: str
+    """`unmatched` when there is none."""
+    detail: str
+    """What operators would read of it in the log."""
+    rules: frozenset[str]
+    """The field rules that judged it, and `introspection`."""
+    scopes: frozenset[str]
+    """The scopes without which it would have been judged otherwise: those that let it pass, or that it lacked."""
+
+    def __str__(self) -> str:
+        words = [f"{self.outcome} {self.status} {self.reason}" if self.reason else self.outcome]
+        words += [f"missing {_shown(self.missing)}"] if self.missing else []
+        words += [f"fields {_shown(self.fields)}"] if self.fields else []
+        words += [f"route {self.route}"]
+        return ", ".join(words) + (f" ({self.detail})" if self.detail else "")
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -61,17 +81,20 @@ def judge_case(policy: Policy, case: Case) -> Seen:
 
     facts = facts_of(case.method.encode(), case.target.encode(), headers, is_http_11=True)
     if isinstance(facts, Refusal):
-        return _refused(policy, facts, None)
+        return _refused(policy, facts, None, frozenset())
 
     judge = Judge(policy, _MadeUpKeys(policy, case.token, authorization), _StoppedClock())
     step = judge.on_head(facts)
     if isinstance(step, AwaitingBody):
         step = judge.on_body(step, case.body or b"")
     if isinstance(step, Stopped):
-        return _refused(policy, step.because, step.route)
+        return _refused(policy, step.because, step.route, _rules_met(step.route, case.body, step.because.reason))
 
     assert isinstance(step, Passed)  # made-up keys are always in memory
-    return Seen(Verdict.ALLOWED.value, None, "", frozenset(), frozenset(), step.allowed.route.name)
+    route, principal = step.allowed.route, step.allowed.principal
+    rules = _rules_met(route, case.body, None)
+    scopes = frozenset[str]() if principal is None else _scopes_used(route, rules, principal)
+    return Seen(Verdict.ALLOWED.value, None, "", frozenset(), frozenset(), route.name, "", rules, scopes)
 
 
 def differences(expected: Expectation, seen: Seen) -> list[Difference]:
@@ -80,15 +103,19 @@ def differences(expected: Expectation, seen: Seen) -> list[Difference]:
         ("outcome", expected.outcome, seen.outcome),
         ("status", expected.status, seen.status),
         ("reason", expected.reason, seen.reason),
-        ("missing", expected.missing, seen.missing),
-        ("fields", expected.fields, seen.fields),
-        ("route", expected.route, seen.route),
+        ("missing", None if expected.missing is None else _names(expected.missing), seen.missing),
+        ("fields", None if expected.fields is None else _names(expected.fields), seen.fields),
+        ("route", None if expected.route is None else expected.route.value, seen.route),
     )
     return [
         Difference(what, _shown(wanted), _shown(got))
         for what, wanted, got in compared
         if wanted is not None and wanted != got
     ]
+
+
+def _names(texts: tuple[Text, ...]) -> frozenset[str]:
+    return frozenset(text.value for text in texts)
 
 
 def _shown(value: object) -> str:
@@ -99,18 +126,45 @@ def _shown(value: object) -> str:
     return str(value) or "none"
 
 
-def _refused(policy: Policy, because: Refusal | CannotDecide, route: Route | None) -> Seen:
+def _refused(policy: Policy, because: Refusal | CannotDecide, route: Route | None, rules: frozenset[str]) -> Seen:
     profile = None if route is None or route.graphql is None else route.graphql.status_profile
     answer = answer_to(because, ref="", shape=policy.errors if route is None else route.errors, profile=profile)
     is_refusal = isinstance(because, Refusal)
+    missing = frozenset(because.missing_scopes) if isinstance(because, Refusal) else frozenset[str]()
     return Seen(
         (Verdict.REFUSED if is_refusal else Verdict.CANNOT_DECIDE).value,
         answer.status,
         because.reason.label,
-        frozenset(because.missing_scopes) if isinstance(because, Refusal) else frozenset(),
+        missing,
         frozenset(because.coordinates) if isinstance(because, Refusal) else frozenset(),
-        "" if route is None else route.name,
+        UNMATCHED if route is None else route.name,
+        because.detail,
+        rules,
+        missing,
     )
+
+
+def _rules_met(route: Route | None, body: bytes | None, reason: Reason | None) -> frozenset[str]:
+    """The rules of a GraphQL route that were asked; none when the judgement came before them."""
+    if route is None or route.graphql is None or reason not in (None, Reason.SCOPE_MISSING, Reason.FIELD_NOT_ALLOWED):
+        return frozenset()
+
+    request = read_request(body or b"")
+    assert not isinstance(request, Refusal)  # it was judged by its fields
+    selection = DocumentCache().selection(request, route.graphql.limits)
+    assert not isinstance(selection, Refusal)
+
+    met = route.graphql.fields.keys() & (selection.coordinates | selection.paths)
+    return frozenset(met | {INTROSPECTION_RULE} if selection.coordinates & INTROSPECTION else met)
+
+
+def _scopes_used(route: Route, rules: frozenset[str], principal: Principal) -> frozenset[str]:
+    """The scopes that let `principal` pass."""
+    asked = [route.allow]
+    if route.graphql is not None:
+        asked = [route.graphql.fields.get(rule, route.graphql.introspection) for rule in rules]
+    needs = (need for rule in asked if principal.kind in rule for need in rule[principal.kind].needs)
+    return frozenset(need.name for need in needs if need.is_met_by(principal))
 
 
 def _authorization(token: Token) -> bytes | None:
@@ -149,11 +203,12 @@ class _MadeUpKeys:
 
 def _record(policy: Policy, token: Token, credential: Credential) -> KeyRecord:
     # A revoked or an expired key had every scope, so nothing but its end refuses it.
-    scopes = token.scopes if token.kind is not None else frozenset(scope.name for scope in policy.scopes.scopes)
+    every = frozenset(scope.name for scope in policy.scopes.scopes)
+    scopes = every if token.kind is None else _names(token.scopes)
     return KeyRecord(
         credential.digest,
         KeyState.REVOKED if token.word == "revoked" else KeyState.ACTIVE,
         True,
         NOW if token.word == "expired" else NOW + 1,
-        Principal(credential.kind, KeyId("case"), AppId("case"), scopes, token.features),
+        Principal(credential.kind, KeyId("case"), AppId("case"), scopes, _names(token.features)),
     )

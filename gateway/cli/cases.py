@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from gateway.core.credential import CredentialKind
+from gateway.core.policy.document import Text
 from gateway.core.policy.faults import Fault, Place, PolicyInvalid
 from gateway.core.policy.rules import texts
 from gateway.core.policy.tree import Listing, Node, Scalar
@@ -31,19 +32,25 @@ class Token(msgspec.Struct, frozen=True):
 
     word: str = ""
     kind: CredentialKind | None = None
-    scopes: frozenset[str] = frozenset()
-    features: frozenset[str] = frozenset()
+    scopes: tuple[Text, ...] = ()
+    features: tuple[Text, ...] = ()
 
 
 class Expectation(msgspec.Struct, frozen=True):
     """What a judgement is compared with; what is None is not compared."""
 
+    place: Place
     outcome: str | None = None
     status: int | None = None
     reason: str | None = None
-    missing: frozenset[str] | None = None
-    fields: frozenset[str] | None = None
-    route: str | None = None
+    missing: tuple[Text, ...] | None = None
+    fields: tuple[Text, ...] | None = None
+    route: Text | None = None
+
+    @property
+    def says_why(self) -> bool:
+        """Whether a refusal for another reason would be noticed."""
+        return self.outcome != Verdict.REFUSED.value or self.status is not None or self.reason is not None
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -73,10 +80,11 @@ def read_cases(path: Path) -> tuple[Case, ...]:
         raise PolicyInvalid([Fault(Place(name, 1, 1), f"this cannot be read ({problem})", todo)]) from fault
 
     faults: list[Fault] = []
-    tree = read_tree(name, content, faults)
+    tree = read_tree(name, content, faults, "- it: …")
     if tree is None:
         raise PolicyInvalid(faults)
     values = Values()
+    values.check_secrets(tree)
     cases = _cases(values, tree)
     if values.faults:
         raise PolicyInvalid(values.faults)
@@ -172,22 +180,22 @@ def _token(values: Values, node: Node) -> Token | None:
     return Token(
         kind=CredentialKind(kinds[0]),
         scopes=_names(values, members[kinds[0]][1], kinds[0]),
-        features=_names(values, members["features"][1], "features") if "features" in members else frozenset(),
+        features=_names(values, members["features"][1], "features") if "features" in members else (),
     )
 
 
-def _names(values: Values, node: Node, key: str) -> frozenset[str]:
+def _names(values: Values, node: Node, key: str) -> tuple[Text, ...]:
     """One name, or a list of names, which may be empty: a key without scopes is a good case."""
     if isinstance(node, Listing):
-        return frozenset(text.value for text in texts(values, node, key, "USER_READ"))
+        return texts(values, node, key, "USER_READ")
     text = values.text(node, key, "[USER_READ]")
-    return frozenset() if text is None else frozenset((text.value,))
+    return () if text is None else (text,)
 
 
 def _expectation(values: Values, node: Node) -> Expectation | None:
     if isinstance(node, Scalar):
         word = values.choice(node, "expect", OUTCOMES)
-        return None if word is None else Expectation(outcome=word.value)
+        return None if word is None else Expectation(node.place, word.value)
 
     members = values.members(node, "`expect`", EXPECT_KEYS)
     if members is None:
@@ -202,12 +210,13 @@ def _expectation(values: Values, node: Node) -> Expectation | None:
     reason = values.choice(members["reason"][1], "reason", REASONS) if "reason" in members else None
     route = values.text(members["route"][1], "route", "users.read") if "route" in members else None
     return Expectation(
+        node.place,
         None if outcome is None else outcome.value,
         _status(values, members["status"][1]) if "status" in members else None,
         None if reason is None else reason.value,
         _names(values, members["missing"][1], "missing") if "missing" in members else None,
         _names(values, members["fields"][1], "fields") if "fields" in members else None,
-        None if route is None else route.value,
+        route,
     )
 
 

@@ -66,7 +66,8 @@ def demo(
         Path | None, typer.Option("--json", help="Write addresses and keys there once all is ready.", dir_okay=False)
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--dir", help="Keep the store there; else it is gone with the demo.", file_okay=False)
+        Path | None,
+        typer.Option("--dir", help="Keep the store there (a new one); else it is gone with the demo.", file_okay=False),
     ] = None,
 ) -> None:
     """Try the gateway: example upstreams, two Apps with keys for each scope, and requests to paste."""
@@ -78,7 +79,7 @@ def demo(
         # Ending a demo is how it is meant to end.
         return
     except (*_FAULTS, OSError) as error:
-        typer.echo(f"the demo cannot start: {error}", err=True)
+        typer.echo(f"bearergate: the demo cannot start: {error}", err=True)
         raise typer.Exit(1) from error
 
 
@@ -102,8 +103,13 @@ def _run(home: Path, port: int, admin_port: int, json_file: Path | None) -> None
 
     policies = shipped_policies()
     example = read_example(policies / _EXAMPLE)
-    store = f"sqlite:///{home / 'demo.sqlite3'}"
-    with open_key_service(store) as service:
+    file = home / "demo.sqlite3"
+    # A store holds no token, so the keys of an earlier demo could not be shown, and new Apps would stand beside theirs.
+    if file.exists():
+        raise DemoFailed(f"`{file}` is the store of an earlier demo; give `--dir` another folder, or delete this one")
+
+    store = f"sqlite:///{file}"
+    with open_key_service(store, create=True) as service:
         apps = create_cast(service, example)
 
     stage = _Stage(policies, store, f"{HOST}:{port}", f"{HOST}:{admin_port}", example, apps)

@@ -1,4 +1,4 @@
-"""What every command about keys shares: where the store is, who is asking, and one line for what went wrong."""
+"""What every command about keys shares: where the store is, who is asking, and how it is told what went wrong."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
+from gateway.keys.book import KeyEntry
+from gateway.keys.expiry import utc_text
 from gateway.keys.refused import KeyRefused
 from gateway.keys.service import KeyService
 from gateway.ports import StoreUnavailable
@@ -22,21 +24,28 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 
 
 @contextmanager
-def key_service(store_url: str) -> Iterator[KeyService]:
-    """The control plane over the store, made on first use; a refusal or a broken store is one line and exit code 1."""
+def key_service(store_url: str, *, create: bool = False) -> Iterator[KeyService]:
+    """The control plane over the store, which `create` allows to be made; what goes wrong is told, with exit code 1."""
     from gateway.assembly.keys import open_key_service  # noqa: PLC0415 - `--help` need not load a database library
 
     try:
-        with open_key_service(store_url) as service:
+        with open_key_service(store_url, create=create) as service:
             yield service
-    except (KeyRefused, StoreUnavailable) as error:
+    except KeyRefused as error:
+        raise fail(str(error), *(_candidate(key) for key in error.candidates)) from None
+    except StoreUnavailable as error:
         raise fail(str(error)) from None
 
 
-def fail(message: str) -> typer.Exit:
-    """Says what is wrong on standard error; raise what it returns."""
-    typer.echo(f"error: {one_line(message)}", err=True)
+def fail(*lines: str) -> typer.Exit:
+    """Says what is wrong on standard error, each line by itself; raise what it returns."""
+    for line in lines:
+        typer.echo(f"bearergate: {one_line(line)}", err=True)
     return typer.Exit(1)
+
+
+def _candidate(key: KeyEntry) -> str:
+    return f"  {key.id}  until {utc_text(key.expires_at)}  {key.name}"
 
 
 def one_line(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.key_service import DEFAULT_STORE, JsonOption, StoreOption, actor, key_service, table
+from gateway.cli.key_service import DEFAULT_STORE, JsonOption, StoreOption, actor, fail, key_service, table
 from gateway.core.policy.faults import PolicyInvalid
 from gateway.core.scopes import ScopeRegistry
 from gateway.keys.book import KeyEntry
@@ -25,17 +25,25 @@ def create(
     *,
     app_id: Annotated[str, typer.Option("--app", metavar="ID", help="The App that will own the key.")],
     name: Annotated[str, typer.Option(help="For people; it may repeat.")],
-    scope: Annotated[list[str], typer.Option(help="What the key may be used for. Repeatable.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="What the key may be used for: one at least. Repeatable.")
+    ] = None,
     expires: Annotated[
         str | None, typer.Option(metavar="WHEN", help="`90d` or `2027-01-01` (UTC); one year if not said.")
     ] = None,
     policy: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Check scopes against this policy file or folder.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", envvar="BEARERGATE_POLICY", help="Check scopes against this policy file or folder."
+        ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Create a key and print its token, once and never again."""
+    if not scope:
+        raise typer.BadParameter("a key needs at least one, such as `--scope USER_READ`", param_hint="--scope")
+
     registry = None if policy is None else _scopes_of(policy)
     with key_service(store) as service:
         new = service.create_key(
@@ -50,6 +58,8 @@ def create(
     token = new.token.reveal()
     typer.echo(json.dumps({**_as_json(new.key), "token": token}, indent=2) if as_json else token)
     typer.echo(f"key {new.key.id} expires at {utc_text(new.key.expires_at)}", err=True)
+    if registry is None:
+        typer.echo("scopes were not checked; give `--policy`, or set `BEARERGATE_POLICY`", err=True)
     typer.echo("store it now, where only its user can read it: it is not shown again", err=True)
     if len(new.key.scopes) > 1:
         typer.echo("a key for each scope is safer: a leaked one then opens one thing, and is replaced alone", err=True)
@@ -146,9 +156,7 @@ def _scopes_of(policy: Path) -> ScopeRegistry:
     try:
         return load(policy).policy.scopes
     except PolicyInvalid as error:
-        for fault in error.faults:
-            typer.echo(f"error: {fault}", err=True)
-        raise typer.Exit(1) from None
+        raise fail(*(str(fault) for fault in error.faults)) from None
 
 
 def _as_json(key: KeyEntry) -> dict[str, object]:

@@ -9,11 +9,12 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from gateway.cli.case_judge import differences, judge_case
+from gateway.cli.case_judge import Seen, differences, judge_case
+from gateway.cli.case_review import advice_on, faults_in
 from gateway.cli.cases import Case, read_cases
 from gateway.core.policy.faults import Fault, Place, PolicyInvalid
 from gateway.core.policy.routes import Policy
-from gateway.policy_files import CASES_SUFFIX, LoadedPolicy, load
+from gateway.policy_files import CASES_SUFFIX, COMPANIONS, LoadedPolicy, load
 
 app = typer.Typer(name="policy", help="Check policy files and run their cases.", no_args_is_help=True)
 
@@ -54,7 +55,12 @@ def check(
     """
     loaded: list[tuple[Path, LoadedPolicy]] = []
     faults: list[Fault] = []
+    # A shell's `policies/*.yaml` names them as well; alone, one is a mistake that `load` explains.
+    companions = [path for path in paths if path.name.endswith(COMPANIONS) and not path.is_dir()]
+    skipped = companions if len(companions) < len(paths) else []
     for path in paths:
+        if path in skipped:
+            continue
         try:
             policy = load(path)
         except PolicyInvalid as invalid:
@@ -62,6 +68,7 @@ def check(
         else:
             loaded.append((path, policy))
             faults += policy.advice
+    faults = list(dict.fromkeys(faults))  # a file and its folder may both be named
 
     is_good = all(fault.is_advice and not strict for fault in faults)
     if output is Format.JSON:
@@ -71,11 +78,13 @@ def check(
             typer.echo(_github(fault) if output is Format.GITHUB else _line(fault))
         for path, policy in loaded:
             typer.echo(_summary(path, policy.policy))
+        for path in skipped:
+            typer.echo(f"{path.as_posix()}: skipped, because it lies beside a policy and is none")
     raise typer.Exit(GOOD if is_good else FAULTY)
 
 
 @app.command("test")
-def test(
+def judge(
     path: Annotated[
         Path,
         typer.Argument(
@@ -85,28 +94,35 @@ def test(
             show_default=False,
         ),
     ],
+    strict: Annotated[bool, typer.Option("--strict", help="Let advice fail the run too.")] = False,
 ) -> None:
     """Judge the cases beside a policy (NAME.cases.yaml beside NAME.yaml) and show where it judges otherwise.
 
-    Exit codes: 0 every case is judged as expected; 1 one is not, or the policy or its cases cannot be read; 2 wrong
-    usage.
+    Advice names every route, field rule and scope that no case exercises.
+
+    Exit codes: 0 every case is judged as expected; 1 one is not, or the policy or its cases cannot be used, or there is
+    advice and --strict; 2 wrong usage.
     """
     try:
-        policy, cases = cases_of(path)
+        loaded, cases = cases_of(path)
     except PolicyInvalid as invalid:
         for fault in invalid.faults:
             typer.echo(_line(fault))
         raise typer.Exit(FAULTY) from invalid
 
-    failed = sum(not _run(policy, case) for case in cases)
+    judged = [(case, judge_case(loaded.policy, case)) for case in cases]
+    failed = sum(not _is_as_expected(case, seen) for case, seen in judged)
+    advice = advice_on(loaded.document, judged)
+    for fault in advice:
+        typer.echo(_line(fault))
     typer.echo(f"{len(cases)} cases, {failed} failed" if failed else f"{len(cases)} cases passed")
-    raise typer.Exit(FAULTY if failed else GOOD)
+    raise typer.Exit(FAULTY if failed or (advice and strict) else GOOD)
 
 
-def cases_of(path: Path) -> tuple[Policy, tuple[Case, ...]]:
+def cases_of(path: Path) -> tuple[LoadedPolicy, tuple[Case, ...]]:
     """The policy at `path` (or beside the cases at `path`) and its cases.
 
-    Raises: PolicyInvalid when either cannot be read, or there are no cases
+    Raises: PolicyInvalid when either cannot be read, there are no cases, or they name what the policy does not have
     """
     if path.name.endswith(CASES_SUFFIX):
         policy_path, case_files = path.with_name(path.name.removesuffix(CASES_SUFFIX) + ".yaml"), [path]
@@ -115,18 +131,26 @@ def cases_of(path: Path) -> tuple[Policy, tuple[Case, ...]]:
     else:
         policy_path, case_files = path, [path.with_name(path.stem + CASES_SUFFIX)]
 
-    policy = load(policy_path).policy
+    loaded = load(policy_path)
+    place = Place(path.as_posix(), 1, 1)
     if not case_files:
-        place = Place(path.as_posix(), 1, 1)
         raise PolicyInvalid(
             [Fault(place, "this folder has no cases", f"add a file whose name ends in `{CASES_SUFFIX}`")]
         )
-    return policy, tuple(case for file in case_files for case in read_cases(file))
+    if not case_files[0].exists():
+        raise PolicyInvalid(
+            [Fault(place, f"there are no cases beside `{path.name}`", f"write them into `{case_files[0].name}`")]
+        )
+    cases = tuple(case for file in case_files for case in read_cases(file))
+    faults = faults_in(loaded.policy, cases)
+    if faults:
+        raise PolicyInvalid(faults)
+    return loaded, cases
 
 
-def _run(policy: Policy, case: Case) -> bool:
-    """Judges one case and writes its line. Whether it passed."""
-    found = differences(case.expect, judge_case(policy, case))
+def _is_as_expected(case: Case, seen: Seen) -> bool:
+    """Writes the line of one case, and where it was judged otherwise. Whether it passed."""
+    found = differences(case.expect, seen)
     if not found:
         typer.echo(f"ok    {case.place.file}:{case.place.line}: {case.it}")
         return True
@@ -137,6 +161,7 @@ def _run(policy: Policy, case: Case) -> bool:
         typer.echo(f"        {difference.what}")
         typer.echo(f"          - expected {difference.expected}")
         typer.echo(f"          + seen     {difference.seen}")
+    typer.echo(f"        seen: {seen}")
     return False
 
 

@@ -32,33 +32,47 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     for chatty in ("uvicorn", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    upstreams, faults = located(upstream or [])
     try:
         settings = read_settings(
             config,
             policy=policy,
-            upstreams=located(upstream),
+            upstreams=upstreams if upstream else None,
             listen=listen,
             admin_listen=admin_listen,
             store=store,
             access_log=access_log,
         )
+    except SettingsInvalid as fault:
+        raise refused([*faults, *str(fault).splitlines()]) from fault
+    if faults:
+        raise refused(faults)
+
+    try:
         uvloop.run(serve_until_told(settings))
-    except (SettingsInvalid, CannotStart) as fault:
-        for line in str(fault).splitlines():
-            typer.echo(f"bearergate: {line}", err=True)
-        raise typer.Exit(1) from fault
+    except CannotStart as fault:
+        raise refused(str(fault).splitlines()) from fault
     except asyncio.CancelledError:
         raise typer.Exit(1) from None
 
 
-def located(options: list[str] | None) -> dict[str, str] | None:
-    """`NAME=URL` options as a mapping. Raises: SettingsInvalid"""
-    if not options:
-        return None
+def refused(faults: list[str]) -> typer.Exit:
+    """Says what is wrong on standard error; raise what it returns."""
+    for line in faults:
+        typer.echo(f"bearergate: {line}", err=True)
+    return typer.Exit(1)
+
+
+def located(options: list[str]) -> tuple[dict[str, str], list[str]]:
+    """(upstreams, faults) of `NAME=URL` options."""
     upstreams: dict[str, str] = {}
+    faults: list[str] = []
     for option in options:
         name, equals, url = option.partition("=")
-        if not name or not equals or name in upstreams:
-            raise SettingsInvalid(f"--upstream: `{option}` is not `NAME=http://host:port`, or its name comes twice")
-        upstreams[name] = url
-    return upstreams
+        if not name or not equals:
+            faults.append(f"--upstream: `{option}` is not `NAME=http://host:port`")
+        elif name in upstreams:
+            faults.append(f"--upstream: `{name}` is located twice, at `{upstreams[name]}` and at `{url}`; keep one")
+        else:
+            upstreams[name] = url
+    return upstreams, faults

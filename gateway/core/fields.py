@@ -75,7 +75,9 @@ _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
 
 
 _NO_LETTERS: Final = bytes(byte for byte in range(256) if not 0x61 <= byte <= 0x7A)
-_FRAMING_LETTERS: Final = frozenset((b"transferencoding", b"contentlength"))
+_NEVER_ALIKE: Final = frozenset((b"transferencoding", b"contentlength", b"host", b"authorization"))
+_DASHED: Final = bytes(byte if chr(byte).isalnum() and byte < 128 else 0x2D for byte in range(256))
+"""Every byte but letters and digits as a dash: what a CGI-style upstream would make of a name (C5)."""
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -94,7 +96,7 @@ def classify(name: bytes) -> Field:
         # CGI-style upstreams read `_` as `-`: `X_Gateway_Key_Id` would be an identity of the client's making (A11, C5).
         return Field(lower, lower + b": ", int(Role.REFUSE))
 
-    dashed = lower.replace(b".", b"-")
+    dashed = lower.translate(_DASHED)
     role = _ROLES.get(lower, Role.FORWARD)
     if (
         dashed.startswith(_DROPPED_PREFIXES)
@@ -102,21 +104,24 @@ def classify(name: bytes) -> Field:
         or (dashed != lower and dashed in _ROLES)
     ):
         role = Role.DROP
-    elif lower not in _ROLES and lower.translate(None, _NO_LETTERS) in _FRAMING_LETTERS:
-        # `Transfer---Encoding`: some hop may take for framing what would pass here as an ordinary field (A10).
+    if lower not in _ROLES and lower.translate(None, _NO_LETTERS) in _NEVER_ALIKE:
+        # `Transfer---Encoding`, `Host!`: some hop may take for the real one what would pass here as another (A10, C9).
         role = Role.REFUSE
     return Field(lower, lower + b": ", int(role))
 
 
 class FieldNames(dict[bytes, Field]):
-    """Classified names, remembered: clients send the same few spellings again and again. Bounded, never evicted."""
+    """Classified names, remembered: clients send the same few spellings again and again. Bounded."""
 
     __slots__ = ()
     LIMIT: Final = 1024
 
     def __missing__(self, name: bytes) -> Field:
         field = classify(name)
-        if len(self) < self.LIMIT and len(name) <= 64:
+        if len(name) <= 64:
+            if len(self) >= self.LIMIT:
+                # Begun anew rather than closed: who fills it with junk must not slow every other client for good.
+                self.clear()
             self[name] = field
         return field
 

@@ -6,6 +6,7 @@ then who it is. What stands last was written by us, and nothing of the client's 
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from typing import Final
 
@@ -160,6 +161,9 @@ class ResponseField(msgspec.Struct, frozen=True):
     role: int
 
 
+_PUNCTUATION: Final = re.compile(rb"[^0-9a-z]")
+
+
 class ResponseFieldNames(dict[bytes, ResponseField]):
     """Classified response header names, remembered and bounded."""
 
@@ -169,10 +173,12 @@ class ResponseFieldNames(dict[bytes, ResponseField]):
     def __missing__(self, name: bytes) -> ResponseField:
         lower = name.lower()
         role = _RESPONSE_ROLES.get(lower, ResponseRole.FORWARD)
-        if lower.replace(b"_", b"-").replace(b".", b"-").startswith(b"x-gateway-"):
+        if _PUNCTUATION.sub(b"-", lower).startswith(b"x-gateway-"):
             role = ResponseRole.DROP  # a client may trust these as ours (C26)
         field = ResponseField(lower, name + b": ", int(role))
-        if len(self) < self.LIMIT and len(name) <= 64:
+        if len(name) <= 64:
+            if len(self) >= self.LIMIT:
+                self.clear()
             self[name] = field
         return field
 

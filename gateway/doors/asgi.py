@@ -19,6 +19,7 @@ from gateway.core.policy.routes import Route
 from gateway.core.principal import Principal
 from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
 from gateway.doors.asgi_answer import AnswerQueue, Failure
+from gateway.doors.faults import log_fault
 from gateway.doors.outcomes import outcome_of
 from gateway.doors.services import Services
 from gateway.judge import AwaitingBody, AwaitingKey, Passed, Stopped
@@ -136,6 +137,16 @@ class _Request:
             await self._forward(step, facts, receive, send)
         except ClientLeft:
             self._record(Verdict.CLIENT_GONE, None, route, principal, "the client closed the connection")
+        except AnswerBrokeOff:
+            raise
+        except Exception as fault:
+            # A bug of ours: said by its type and place, because its text may quote what a client sent.
+            log_fault(fault, self._ref)
+            if self._status:
+                self._record(Verdict.CANNOT_DECIDE, Reason.INTERNAL_FAULT, route, principal, type(fault).__name__)
+                raise AnswerBrokeOff(Reason.INTERNAL_FAULT.sentence) from None
+            because = CannotDecide(Reason.INTERNAL_FAULT, type(fault).__name__)
+            await self._answer(send, Stopped(because, judge.snapshot, route, None, principal))
 
     async def _whole_body(self, receive: Receive, limit: int) -> bytes | Refusal:
         assert self._facts is not None  # set before

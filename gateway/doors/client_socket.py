@@ -8,7 +8,6 @@ ways: kept for the next request, closed in order so that the last answer can be 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from socket import SO_LINGER, SOL_SOCKET
 from struct import pack
@@ -18,8 +17,6 @@ from gateway.core.outgoing import peer_lines
 from gateway.doors.services import Services
 from gateway.wire.limits import LINGER_LIMIT_BYTES, PIPELINE_LIMIT_BYTES
 from gateway.wire.request_reader import RequestReader
-
-_LOG: Final = logging.getLogger("bearergate")
 
 NEVER: Final = float("inf")
 _RESET_ON_CLOSE: Final = pack("ii", 1, 0)
@@ -146,7 +143,7 @@ class ClientSocket(RequestReader, asyncio.Protocol):
     def resume_writing(self) -> None:
         self._write_paused = False
         if self.under_way:
-            self.deadline = NEVER
+            self._await_body_or_nothing()
             self.answer_resumed()
         elif not self._lingers:
             self._next()
@@ -176,14 +173,13 @@ class ClientSocket(RequestReader, asyncio.Protocol):
     def request_paused(self) -> None:
         """The upstream takes no more of the body for now."""
         self._request_paused = True
-        self.deadline = NEVER
+        self._await_body_or_nothing()
         self._read_or_not()
 
     def request_resumed(self) -> None:
         """It takes more again."""
         self._request_paused = False
-        if not self._body_ended:
-            self._await_more_body()
+        self._await_body_or_nothing()
         self._read_or_not()
 
     def _read_or_not(self) -> None:
@@ -196,8 +192,17 @@ class ClientSocket(RequestReader, asyncio.Protocol):
             else:
                 self._transport.pause_reading()
 
-    def _await_more_body(self) -> None:
-        self.deadline = self._services.clock.monotonic() + self._services.timeouts.body_idle
+    def _await_body_or_nothing(self) -> None:
+        """The deadline of a request under way: for its body while we read one, none while others are to act.
+
+        Unless the client takes nothing of its answer: then that is what it is timed for, whatever it sends.
+        """
+        if self._write_paused or self._lingers:
+            return
+        if self._body_ended or self._request_paused:
+            self.deadline = NEVER
+        else:
+            self.deadline = self._services.clock.monotonic() + self._services.timeouts.body_idle
 
     def _feed_held(self) -> None:
         """Goes on with bytes that came before their turn."""
@@ -269,11 +274,3 @@ class ClientSocket(RequestReader, asyncio.Protocol):
             # A reset, and no FIN: to an HTTP/1.0 client without a length, a FIN would say that this was all.
             socket.setsockopt(SOL_SOCKET, SO_LINGER, _RESET_ON_CLOSE)
         self._transport.abort()
-
-    def _log_fault(self, fault: Exception, ref: str) -> None:
-        frame = fault.__traceback__
-        while frame is not None and frame.tb_next is not None:
-            frame = frame.tb_next
-        place = "" if frame is None else f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}"
-        # The exception's text may quote what a client sent, so only its type and place are said.
-        _LOG.error("internal fault: %s at %s, ref %s", type(fault).__name__, place, ref)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from gateway.core.credential import CredentialKind
 from gateway.core.facts import RequestFacts
-from gateway.core.policy.routes import Route
+from gateway.core.policy.routes import UNMATCHED, Route
 from gateway.core.principal import Principal
 from gateway.core.reasons import Reason, Verdict
 from gateway.core.token_kinds import masked
 from gateway.ports import Outcome
-
-UNMATCHED: Final = "unmatched"
 
 
 def _path_of(facts: RequestFacts | None, route: Route | None) -> str:

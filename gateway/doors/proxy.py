@@ -19,6 +19,7 @@ from gateway.core.policy.routes import Route
 from gateway.core.principal import Principal
 from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
 from gateway.doors.client_socket import NEVER, ClientSocket
+from gateway.doors.faults import log_fault
 from gateway.doors.outcomes import outcome_of
 from gateway.doors.services import Services
 from gateway.doors.writing import our_own, passed_on
@@ -110,7 +111,7 @@ class ClientConnection(ClientSocket):
 
     def faulted(self, fault: Exception) -> None:
         """The request is not forwarded, the client gets a 500, and the place goes to the log."""
-        self._log_fault(fault, self._ref)
+        log_fault(fault, self._ref)
         if self.under_way:
             self._refuse(CannotDecide(Reason.INTERNAL_FAULT, type(fault).__name__), None)
         else:
@@ -149,7 +150,7 @@ class ClientConnection(ClientSocket):
                 self._refuse(Refusal(Reason.BODY_TOO_LARGE), None)
                 return
             self._body += data
-            self._await_more_body()
+            self._await_body_or_nothing()
             return
 
         passed, upstream = self._passed, self._upstream
@@ -159,18 +160,20 @@ class ClientConnection(ClientSocket):
         if 0 < limit < self._body_bytes:
             self._refuse(Refusal(Reason.BODY_TOO_LARGE), None)
             return
-        self._await_more_body()
+        self._await_body_or_nothing()
         upstream.send_body(data, is_chunked=self._facts.content_length < 0)
 
     def body_ended(self) -> None:
+        if self._lingers or not self.under_way:
+            return  # refused already, and the rest of it was read in the same packet
         self._body_ended = True
-        self.deadline = NEVER
+        self._await_body_or_nothing()
         waiting = self._waits_for_body
         if waiting is not None:
+            step = self._services.judge.on_body(waiting, bytes(self._body))
             self._waits_for_body = None
-            body = bytes(self._body)
             self._body.clear()
-            self._go(self._services.judge.on_body(waiting, body))
+            self._go(step)
         elif self._upstream is not None and self._facts is not None:
             self._upstream.end_body(is_chunked=self._facts.content_length < 0)
 
@@ -234,7 +237,7 @@ class ClientConnection(ClientSocket):
     def _invite_body(self, facts: RequestFacts) -> None:
         if facts.expects_continue and self.is_http_11:
             self._transport.write(_CONTINUE)
-        self._await_more_body()
+        self._await_body_or_nothing()
         self.expect_body(facts.content_length)
 
     def _forward(self, passed: Passed) -> None:

@@ -6,7 +6,7 @@ Instants are seconds since the epoch, UTC; a calendar is only opened to add a ye
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final
 
 from gateway.keys.refused import KeyFault, KeyRefused
@@ -16,6 +16,7 @@ DAY_SECONDS: Final = 86_400
 _DAYS: Final = re.compile(r"([0-9]{1,6})d")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _INSTANT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})")
+_NO_OFFSET: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?")
 
 
 def year_after(now: float) -> float:
@@ -62,11 +63,26 @@ def read_expiry(text: str, now: float) -> float:
 
         if _INSTANT.fullmatch(text):
             return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
-        pass
+    except (ValueError, OverflowError) as error:
+        problem = (
+            "has a time or an offset that no clock shows" if _is_day(text[:10]) else "is not a day of the calendar"
+        )
+        raise KeyRefused(KeyFault.EXPIRY_INVALID, f"expiry {text!r} {problem}") from error
+
+    if _NO_OFFSET.fullmatch(text):
+        message = f"expiry {text!r} does not say in which offset; write it like `2027-01-01T12:00:00Z` for UTC"
+        raise KeyRefused(KeyFault.EXPIRY_INVALID, message)
 
     message = f"expiry {text!r} is not understood; write `90d`, `2027-01-01` or `2027-01-01T12:00:00Z`"
     raise KeyRefused(KeyFault.EXPIRY_INVALID, message)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def utc_text(instant: float) -> str:

@@ -13,10 +13,13 @@ from gateway.keys.refused import KeyFault, KeyRefused
 
 NAME_LENGTH: Final = 100
 
+MAX_KEY_LIMIT: Final = 1_000_000
+"""The most active keys that an App can be allowed; stores keep the limit as a number of eight bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeyRules:
-    """The settings of the control plane. A change of them never alters a key that exists."""
+    """What holds for every new key; the commands use these defaults. Other rules never alter a key that exists."""
 
     max_days: int | None = None
     """Longest life, and the life of a key for which no expiry was asked; None: one calendar year."""
@@ -44,9 +47,17 @@ def checked_features(features: Iterable[str]) -> frozenset[str]:
     unique = frozenset(features)
     for feature in sorted(unique):
         if not SCOPE_NAME.fullmatch(feature):
-            message = f"feature {feature!r} is not a name: a letter, then up to 63 of letters, digits and `_ . : -`"
-            raise KeyRefused(KeyFault.FEATURE_INVALID, message)
+            raise KeyRefused(KeyFault.FEATURE_INVALID, _not_a_name("feature", feature))
     return unique
+
+
+def checked_limit(key_limit: int | None) -> int | None:
+    """The App's own limit of active keys; None: the default. Raises: KeyRefused"""
+    if key_limit is not None and not 1 <= key_limit <= MAX_KEY_LIMIT:
+        message = f"the limit of active keys must be 1 to {MAX_KEY_LIMIT}; `apps disable` refuses all keys of an App"
+        raise KeyRefused(KeyFault.LIMIT_INVALID, message)
+
+    return key_limit
 
 
 def checked_scopes(
@@ -62,8 +73,7 @@ def checked_scopes(
 
 def _checked_scope(spelling: str, features: frozenset[str], registry: ScopeRegistry | None) -> str:
     if not SCOPE_NAME.fullmatch(spelling):
-        message = f"scope {spelling!r} is not a name: a letter, then up to 63 of letters, digits and `_ . : -`"
-        raise KeyRefused(KeyFault.SCOPE_UNKNOWN, message)
+        raise KeyRefused(KeyFault.SCOPE_UNKNOWN, _not_a_name("scope", spelling))
 
     if registry is None:
         return spelling
@@ -77,6 +87,11 @@ def _checked_scope(spelling: str, features: frozenset[str], registry: ScopeRegis
         raise KeyRefused(KeyFault.SCOPE_NOT_FOR_APP, message)
 
     return scope.name
+
+
+def _not_a_name(what: str, text: str) -> str:
+    several = f"; for several, repeat `--{what}`" if "," in text or " " in text else ""
+    return f"{what} {text!r} is not a name: a letter, then up to 63 of letters, digits and `_ . : -`{several}"
 
 
 def _unknown_scope(spelling: str, registry: ScopeRegistry) -> str:

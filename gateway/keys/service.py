@@ -21,7 +21,7 @@ from gateway.keys.book import App, AppEvent, AppState, HistoryEntry, KeyBook, Ke
 from gateway.keys.expiry import expiry_for, utc_text
 from gateway.keys.mint import HINT_LENGTH, LEGACY_KEY_LETTER, RandomBytes, mint, mint_app_id, mint_id
 from gateway.keys.refused import KeyFault, KeyRefused
-from gateway.keys.rules import KeyRules, checked_features, checked_name, checked_scopes
+from gateway.keys.rules import KeyRules, checked_features, checked_limit, checked_name, checked_scopes
 from gateway.keys.secret import Secret
 
 LOCAL: Final = "local"
@@ -61,8 +61,11 @@ class KeyService:
         rules: KeyRules | None = None,
         now: Callable[[], float] = time.time,
         random_bytes: RandomBytes = secrets.token_bytes,
+        place: str = "",
     ) -> None:
+        """`place`: what to call the store where something is not in it, such as the absolute path of its file."""
         self._book = book
+        self._in_store = f" in the key store `{place}`" if place else ""
         self._rules = rules or KeyRules()
         self._clock = now
         self._random_bytes = random_bytes
@@ -85,8 +88,7 @@ class KeyService:
         """A new App; `key_limit` replaces the default number of active keys. Raises: KeyRefused"""
         checked_name(name, "an App")
         owned = checked_features(features)
-        if key_limit is not None and key_limit < 0:
-            raise KeyRefused(KeyFault.LIMIT_INVALID, "the limit of active keys cannot be negative")
+        checked_limit(key_limit)
 
         now = self._now()
         app = App(mint_app_id(self._random_bytes), name, owned, AppState.ACTIVE, key_limit, created_at=now)
@@ -100,13 +102,13 @@ class KeyService:
         """Every App, oldest first."""
         return self._book.apps()
 
-    def disable_app(self, app_id: str, *, actor: str = LOCAL) -> None:
-        """Every key of the App stops working until the App is enabled. Twice is once. Raises: KeyRefused"""
-        self._set_app_state(AppId(app_id), AppState.DISABLED, AppEvent.DISABLED, actor)
+    def disable_app(self, app_id: str, *, actor: str = LOCAL) -> bool:
+        """Every key of the App stops working until the App is enabled. False: it was so already. Raises: KeyRefused"""
+        return self._set_app_state(AppId(app_id), AppState.DISABLED, AppEvent.DISABLED, actor)
 
-    def enable_app(self, app_id: str, *, actor: str = LOCAL) -> None:
-        """The App's keys that are neither revoked nor expired work again. Twice is once. Raises: KeyRefused"""
-        self._set_app_state(AppId(app_id), AppState.ACTIVE, AppEvent.ENABLED, actor)
+    def enable_app(self, app_id: str, *, actor: str = LOCAL) -> bool:
+        """The App's keys that are neither revoked nor expired work again. False: they did. Raises: KeyRefused"""
+        return self._set_app_state(AppId(app_id), AppState.ACTIVE, AppEvent.ENABLED, actor)
 
     def create_key(
         self,
@@ -166,22 +168,30 @@ class KeyService:
     def list_keys(self, app_id: str | None = None) -> list[KeyEntry]:
         """The keys of one App or of all, oldest first, dead ones included. Raises: KeyRefused"""
         if app_id is not None and not any(app.id == app_id for app in self._book.apps()):
-            raise _unknown_app(app_id)
+            raise self._unknown_app(app_id)
 
         return self._book.keys(None if app_id is None else AppId(app_id))
 
     def history(self, *, app_id: str | None = None, key_id: str | None = None) -> list[HistoryEntry]:
-        """What happened, oldest first: of one App, of one key, or all."""
-        return self._book.history(
-            app_id=None if app_id is None else AppId(app_id), key_id=None if key_id is None else KeyId(key_id)
-        )
+        """What happened, oldest first: of one App, of one key, or all. Raises: KeyRefused"""
+        app = None if app_id is None else AppId(app_id)
+        key = None if key_id is None else KeyId(key_id)
+        lines = self._book.history(app_id=app, key_id=key)
+        # Whatever exists has the line of its creation, so one that has none was never there.
+        if app is not None and not lines and not self._book.history(app_id=app):
+            raise self._unknown_app(app)
+
+        if key is not None and not lines:
+            raise self._unknown_key(key)
+
+        return lines
 
     def revoke_key(self, key_id: str, *, reason: str = "", actor: str = LOCAL) -> Revocation:
         """Ends a key, expired or not. Revoking it again changes nothing and says so. Raises: KeyRefused"""
         with self._book.writing() as writing:
             key = writing.key(KeyId(key_id))
             if key is None:
-                raise KeyRefused(KeyFault.KEY_UNKNOWN, f"there is no key with the id {_shown(key_id)}")
+                raise self._unknown_key(key_id)
 
             revoked = MOVES.get((key.state, KeyEvent.REVOKED))
             if revoked is not None:
@@ -230,7 +240,7 @@ class KeyService:
     def _active_app(self, writing: Writing, app_id: str) -> App:
         app = writing.app(AppId(app_id))
         if app is None:
-            raise _unknown_app(app_id)
+            raise self._unknown_app(app_id)
 
         if app.state is not AppState.ACTIVE:
             raise KeyRefused(KeyFault.APP_DISABLED, f"App `{app.id}` is disabled; enable it before giving it keys")
@@ -243,27 +253,33 @@ class KeyService:
         if len(active) < limit:
             return
 
-        candidates = ", ".join(f"`{key.id}` ({key.name}, until {utc_text(key.expires_at)})" for key in active)
-        advice = f"; revoke one of {candidates}" if active else ""
-        message = f"App `{app.id}` has {len(active)} active keys of {limit} allowed{advice}"
+        message = f"App `{app.id}` has {len(active)} active keys of {limit} allowed; end one with `keys revoke ID`"
         raise KeyRefused(KeyFault.TOO_MANY_KEYS, message, tuple(active))
 
     def _now(self) -> float:
         """In whole microseconds, as stores keep instants: what is answered now is what will be listed later."""
         return round(self._clock(), 6)
 
-    def _set_app_state(self, app_id: AppId, state: AppState, event: AppEvent, actor: str) -> None:
+    def _set_app_state(self, app_id: AppId, state: AppState, event: AppEvent, actor: str) -> bool:
+        """Whether that changed anything."""
         with self._book.writing() as writing:
             app = writing.app(app_id)
             if app is None:
-                raise _unknown_app(app_id)
+                raise self._unknown_app(app_id)
 
-            if app.state is not state:
-                writing.set_app_state(app_id, state, Note(event.value, self._now(), actor, {}))
+            if app.state is state:
+                return False
 
+            writing.set_app_state(app_id, state, Note(event.value, self._now(), actor, {}))
+        return True
 
-def _unknown_app(app_id: str) -> KeyRefused:
-    return KeyRefused(KeyFault.APP_UNKNOWN, f"there is no App with the id {_shown(app_id)}; see `apps list`")
+    def _unknown_app(self, app_id: str) -> KeyRefused:
+        message = f"there is no App with the id {_shown(app_id)}{self._in_store}; see `apps list`"
+        return KeyRefused(KeyFault.APP_UNKNOWN, message)
+
+    def _unknown_key(self, key_id: str) -> KeyRefused:
+        message = f"there is no key with the id {_shown(key_id)}{self._in_store}; see `keys list`"
+        return KeyRefused(KeyFault.KEY_UNKNOWN, message)
 
 
 def _shown(identifier: str) -> str:

@@ -10,8 +10,9 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Final
 
+from gateway.core.policy.routes import UNMATCHED
 from gateway.core.reasons import Reason, Verdict
-from gateway.observe.metrics import MAX_ROUTES, OTHER, SECONDS_BOUNDS, UNMATCHED, UPSTREAM_FAILURES, ending_labels
+from gateway.observe.metrics import MAX_ROUTES, OTHER, SECONDS_BOUNDS, UPSTREAM_FAILURES, ending_labels
 from gateway.ports import Outcome
 
 _Key = tuple[int, int, int, int]

@@ -78,12 +78,13 @@ class _GatewayCollector(Collector):
 
     def _keys(self) -> Iterator[_Sample]:
         lookups = self._lookups
+        cache = None if self._readings.key_cache is None else self._readings.key_cache()
+        turned_away = 0 if cache is None else cache.turned_away
         yield "bearergate_key_store_lookups_total", ("found",), lookups.found
         yield "bearergate_key_store_lookups_total", ("unknown",), lookups.unknown
-        yield "bearergate_key_store_lookups_total", ("failed",), lookups.failed
+        yield "bearergate_key_store_lookups_total", ("failed",), lookups.failed + turned_away
         yield "bearergate_key_store_lookup_seconds", (), lookups.seconds
-        if self._readings.key_cache is not None:
-            cache = self._readings.key_cache()
+        if cache is not None:
             yield "bearergate_key_cache_lookups_total", ("hit",), cache.hits
             yield "bearergate_key_cache_lookups_total", ("unknown_hit",), cache.unknown_hits
             yield "bearergate_key_cache_lookups_total", ("miss",), cache.misses

@@ -89,7 +89,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "bearergate_key_store_lookups_total",
         _COUNTER,
         ("result",),
-        "Look-ups in the key store: found, unknown, or failed (which includes those that took too long).",
+        "Look-ups in the key store: found, unknown, or failed (too long, or turned away, included).",
     ),
     Metric("bearergate_key_store_lookup_seconds", _HISTOGRAM, (), "How long a look-up in the key store took."),
     Metric(
@@ -140,9 +140,6 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("bearergate_build_info", _GAUGE, ("version",), "Always 1; the label is the version that runs."),
 )
 """The one list. `process_*` comes from the Prometheus client library on top of it."""
-
-UNMATCHED: Final = "unmatched"
-"""The route of a request that matched none, as doors say it in an `Outcome`."""
 
 OTHER: Final = "other"
 """The one label for everything past a bound: routes beyond `MAX_ROUTES`, upstreams that the policy does not name."""

@@ -32,6 +32,8 @@ class KeyCacheReading(msgspec.Struct, frozen=True):
     """Records held now."""
     unknown: int
     """Tokens known to be unknown held now."""
+    turned_away: int
+    """Look-ups refused, without asking the store, because too many were waiting for it."""
 
 
 class KeyFeedReading(msgspec.Struct, frozen=True):

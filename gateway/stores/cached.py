@@ -39,11 +39,7 @@ class KeyCacheCounters:
     __slots__ = (
         "evictions",
         "hits",
-        "joined",
         "misses",
-        "not_kept",
-        "store_failures",
-        "store_lookups",
         "turned_away",
         "unknown_evictions",
         "unknown_hits",
@@ -55,14 +51,8 @@ class KeyCacheCounters:
         self.unknown_hits = 0
         """Answered with the knowledge that the token is unknown."""
         self.misses = 0
-        self.store_lookups = 0
-        self.store_failures = 0
-        self.joined = 0
-        """Waited for a look-up that another request had begun."""
         self.turned_away = 0
         """Refused because too many look-ups were under way."""
-        self.not_kept = 0
-        """Answers not kept because something changed while the store was being asked."""
         self.evictions = 0
         self.unknown_evictions = 0
 
@@ -156,8 +146,6 @@ class CachedKeyFinder:
         # INVARIANT: who asks after a change does not get the answer to a question put before it.
         if flight is None or flight.generation != self._generation:
             flight = self._take_off(credential)
-        else:
-            self.counters.joined += 1
 
         # The task is nobody's in particular: a caller that is cancelled leaves, and the others get their answer.
         answer = await asyncio.shield(flight.task)
@@ -217,26 +205,21 @@ class CachedKeyFinder:
             del self._flights[digest]
 
     async def _look_up(self, credential: Credential, generation: int) -> KeyRecord | _Failed | None:
-        self.counters.store_lookups += 1
         # The age of an answer counts from the question: what the store said is at least as old as its saying it.
         asked_at = self._monotonic()
         try:
             async with asyncio.timeout(self._lookup_timeout):
                 found = await self._store.find(credential)
         except TimeoutError:
-            self.counters.store_failures += 1
             return _Failed(StoreUnavailable(f"the key store did not answer within {self._lookup_timeout} s"))
         # Also what a store should never raise: the question has no answer, and the followers need to hear so.
         except Exception as error:
-            self.counters.store_failures += 1
             return _Failed(error if isinstance(error, StoreUnavailable) else StoreUnavailable(_named(error)))
 
         # A right id with a wrong secret is an unknown token: kept as one, so guesses never take the key's place.
         record = found if found is not None and hmac.compare_digest(found.digest, credential.digest) else None
         if generation == self._generation:
             self._keep(credential.digest, record, asked_at)
-        else:
-            self.counters.not_kept += 1
         return record
 
     def _keep(self, digest: KeyDigest, record: KeyRecord | None, asked_at: float) -> None:

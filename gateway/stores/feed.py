@@ -56,11 +56,6 @@ class ChangeFeed:
         """When a poll last succeeded, on the monotonic clock; None before the first."""
         self.lag_seconds = 0.0
         """From the store's writing of the newest applied change to its arrival here; 0 before the first."""
-        self.polls = 0
-        self.failures = 0
-        self.changes_applied = 0
-        self.restarts = 0
-        """How often everything was forgotten: at the first contact, after a long silence, for another store."""
 
     @property
     def position(self) -> int:
@@ -81,12 +76,7 @@ class ChangeFeed:
 
     async def poll_once(self) -> None:
         """Applies all that has happened since the last poll. Raises: StoreUnavailable"""
-        self.polls += 1
-        try:
-            await self._catch_up()
-        except StoreUnavailable:
-            self.failures += 1
-            raise
+        await self._catch_up()
         self.last_contact = self._clock.monotonic()
 
     async def _catch_up(self) -> None:
@@ -112,7 +102,6 @@ class ChangeFeed:
         # INVARIANT: emptied after the position was read, so what is cached from here on has seen all up to it.
         self._cache.forget_all()
         self._last = changes[-1] if changes else None
-        self.restarts += 1
 
     def _apply(self, change: KeyChange) -> None:
         if change.key_id is None:
@@ -120,6 +109,5 @@ class ChangeFeed:
         else:
             self._cache.forget_key(change.key_id)
         self._last = change
-        self.changes_applied += 1
         # Two machines' clocks may differ: a change from the future has arrived at once.
         self.lag_seconds = max(0.0, self._clock.now() - change.happened_at)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -47,9 +48,15 @@ def driver_url(driver: str, path: Path) -> URL:
     return URL.create(driver, database=f"file:{quote(str(path.absolute()))}", query={"mode": "rw", "uri": "true"})
 
 
-def prepare(path: Path) -> Engine:
-    """The engine for writers of the store at `path`, which is ready when this returns. Raises: StoreUnavailable"""
-    _make_file(path)
+def prepare(path: Path, *, create: bool = True, on_made: Callable[[Path], None] = lambda _: None) -> Engine:
+    """The engine for writers of the store at `path`, which is ready when this returns.
+
+    `create` allows a new store, of which `on_made` is told with its absolute path. Raises: StoreUnavailable
+    """
+    path = path.absolute()
+    if create:
+        _make_file(path)
+    _close_to_others(path)
     engine = create_engine(
         driver_url("sqlite+pysqlite", path),
         poolclass=NullPool,
@@ -60,12 +67,17 @@ def prepare(path: Path) -> Engine:
     event.listen(engine, "connect", _set_up)
     try:
         with engine.connect() as connection:
-            _revision(connection)  # what is not ours is refused before anything in it is touched
+            # What is not ours is refused before anything in it is touched.
+            if _revision(connection) is None and not create:
+                raise _absent(path)
+
             _keep_log(connection)
-            _upgrade(connection)
+            is_new = _upgrade(connection)
     except SQLAlchemyError as error:
         raise unavailable(error) from error
 
+    if is_new:
+        on_made(path)
     return engine
 
 
@@ -80,14 +92,23 @@ def _make_file(path: Path) -> None:
     except FileExistsError:
         pass  # another process was faster, and made it just so
     except OSError as error:
-        raise StoreUnavailable(f"the key store `{path}` cannot be made: {error.strerror}") from error
+        todo = f"make the folder `{path.parent}`, and let the user who runs this write there"
+        raise StoreUnavailable(f"the key store `{path}` cannot be made: {error.strerror}; {todo}") from error
 
+
+def _close_to_others(path: Path) -> None:
     try:
         status = path.stat()
         if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077 and status.st_uid == os.geteuid():
             path.chmod(0o600)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _absent(path) from error
     except OSError as error:
         raise StoreUnavailable(f"the key store `{path}` cannot be opened: {error.strerror}") from error
+
+
+def _absent(path: Path) -> StoreUnavailable:
+    return StoreUnavailable(f"there is no key store at `{path}`; set `BEARERGATE_STORE` or `--store`")
 
 
 def _set_up(connection: object, _record: object) -> None:
@@ -113,16 +134,18 @@ def _keep_log(connection: Connection) -> None:
             time.sleep(0.01)
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection) -> bool:
+    """Brings the schema up to date; whether there was none."""
     if _revision(connection) == SCHEMA_REVISION:
-        return
+        return False
 
     connection.rollback()
     # The lock comes first, so of many that start at once one upgrades and the others find it done.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-    if _revision(connection) == SCHEMA_REVISION:
+    found = _revision(connection)
+    if found == SCHEMA_REVISION:
         connection.rollback()
-        return
+        return False
 
     # Only here, because a store that is ready, which is nearly every time, need not wait 0.15 s for alembic to load.
     from alembic import command  # noqa: PLC0415
@@ -139,6 +162,7 @@ def _upgrade(connection: Connection) -> None:
         raise StoreUnavailable(message) from error
 
     connection.commit()
+    return found is None
 
 
 def _revision(connection: Connection) -> str | None:

@@ -87,12 +87,13 @@ class UpstreamPool:
         if len(self._open) + self._connecting >= self._max_connections:
             raise UpstreamFailed(Reason.OVERLOADED, f"upstream `{self._name}` has all its connections in use")
         self._connecting += 1
+        connection = UpstreamConnection(self)
+        has_failed = True
         try:
             loop = asyncio.get_running_loop()
             async with asyncio.timeout(self.timeouts.connect):
-                _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self), self._host, self._port, ssl=self._ssl
-                )
+                await loop.create_connection(lambda: connection, self._host, self._port, ssl=self._ssl)
+            has_failed = False
         except TimeoutError as fault:
             self.connects["timeout"] += 1
             raise UpstreamFailed(Reason.UPSTREAM_TIMEOUT, f"upstream `{self._name}`: no connection in time") from fault
@@ -102,6 +103,11 @@ class UpstreamPool:
             raise UpstreamFailed(Reason.UPSTREAM_UNREACHABLE, detail) from fault
         finally:
             self._connecting -= 1
+            if has_failed:
+                # Facts: uvloop closes a connection that was made and then cancelled, and does not say so to its
+                # protocol. A client that leaves at that moment would take a place in the pool for good.
+                connection.close_idle()
+                self.closed(connection)
         self.connects["opened"] += 1
         return connection
 

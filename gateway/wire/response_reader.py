@@ -204,8 +204,8 @@ class ResponseReader:
             pieces, rest = chunks.feed(data)
         except ChunkedInvalid as fault:
             return self.response_invalid(str(fault))
-        for piece in pieces:
-            self.response_data(piece)
+        if pieces:
+            self.response_data(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if chunks.ended:
             self._chunks = None
             self._end(clean=not rest)

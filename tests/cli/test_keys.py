@@ -28,14 +28,14 @@ class Terminal:
     """Runs commands against one store."""
 
     def __init__(self, store: str) -> None:
-        self._environment = {"BEARERGATE_STORE": store, "LOGNAME": "ann", "COLUMNS": "200"}
+        self._environment = {"BEARERGATE_STORE": store, "LOGNAME": "ann", "COLUMNS": "200", "BEARERGATE_POLICY": ""}
         self.app_id = CliRunner().invoke(apps.app, ["create", "Fleet"], env=self._environment).stdout.strip()
 
-    def keys(self, *arguments: str) -> Result:
-        return CliRunner().invoke(keys.app, arguments, env=self._environment)
+    def keys(self, *arguments: str, **environment: str) -> Result:
+        return CliRunner().invoke(keys.app, arguments, env={**self._environment, **environment})
 
-    def create(self, *arguments: str) -> Result:
-        return self.keys("create", "--app", self.app_id, "--name", "nightly", *arguments)
+    def create(self, *arguments: str, **environment: str) -> Result:
+        return self.keys("create", "--app", self.app_id, "--name", "nightly", *arguments, **environment)
 
 
 @pytest.fixture
@@ -88,10 +88,6 @@ def test_list_can_be_limited_to_an_app(terminal: Terminal) -> None:
     terminal.create("--scope", "A")
 
     assert len(json.loads(terminal.keys("list", "--app", terminal.app_id, "--json").stdout)) == 1
-    assert (
-        terminal.keys("list", "--app", "nobody").stderr
-        == "error: there is no App with the id `nobody`; see `apps list`\n"
-    )
 
 
 def test_the_state_in_the_list_is_derived(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,11 +140,21 @@ def test_a_name_cannot_act_on_the_terminal(terminal: Terminal) -> None:
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
-        (("--scope", "a b"), 1, "error: scope 'a b' is not a name: "),
-        (("--scope", "A", "--expires", "soon"), 1, "error: expiry 'soon' is not understood; write `90d`, "),
-        (("--scope", "A", "--expires", "0d"), 1, "error: the expiry is in the past; choose a later one\n"),
-        (("--scope", "A", "--expires", "400d"), 1, "error: the expiry is too late: a key lives one year at most, here"),
-        (("--scope", "A", "--app", "nobody"), 1, "error: there is no App with the id `nobody`; see `apps list`\n"),
+        (("--scope", "a b"), 1, "bearergate: scope 'a b' is not a name: "),
+        (("--scope", "A", "--expires", "soon"), 1, "bearergate: expiry 'soon' is not understood; write `90d`, "),
+        (("--scope", "A", "--expires", "0d"), 1, "bearergate: the expiry is in the past; choose a later one\n"),
+        (
+            ("--scope", "A", "--expires", "400d"),
+            1,
+            "bearergate: the expiry is too late: a key lives one year at most, here",
+        ),
+        (("--scope", "A", "--app", "nobody"), 1, "bearergate: there is no App with the id `nobody` in the key store `"),
+        (
+            ("--scope", "A", "--expires", "2027-13-01"),
+            1,
+            "bearergate: expiry '2027-13-01' is not a day of the calendar",
+        ),
+        (("--scope", "A,B"), 1, "bearergate: scope 'A,B' is not a name: "),
         ((), 2, "Usage: "),
         (("--scope",), 2, ""),
     ],
@@ -164,14 +170,57 @@ def test_a_faulty_create_is_one_line_on_standard_error(
     assert json.loads(terminal.keys("list", "--json").stdout) == []
 
 
-def test_the_eleventh_key_is_refused_in_one_line_with_the_candidates(terminal: Terminal) -> None:
+def test_a_create_without_a_scope_shows_how_one_is_given(terminal: Terminal) -> None:
+    refused = terminal.create()
+
+    assert refused.exit_code == 2
+    assert "a key needs at least one, such as `--scope USER_READ`" in refused.stderr
+
+
+@pytest.mark.parametrize("command", [("list",), ("revoke", "a"), ("history",), ("create", "--scope", "A")])
+def test_no_command_makes_a_store(terminal: Terminal, tmp_path: Path, command: tuple[str, ...]) -> None:
+    before = sorted(tmp_path.iterdir())
+    call = terminal.create if command[0] == "create" else terminal.keys
+    arguments = command[1:] if command[0] == "create" else command
+
+    refused = call(*arguments, "--store", f"sqlite:///{tmp_path / 'typo.sqlite3'}")
+
+    message = f"there is no key store at `{tmp_path / 'typo.sqlite3'}`; set `BEARERGATE_STORE` or `--store`"
+    assert (1, "", f"bearergate: {message}\n") == (refused.exit_code, refused.stdout, refused.stderr)
+    assert before == sorted(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        (("list", "--app", "nope"), "App"),
+        (("history", "--app", "nope"), "App"),
+        (("history", "--key", "nope"), "key"),
+        (("revoke", "nope"), "key"),
+    ],
+)
+def test_what_is_unknown_is_said_with_the_store_that_was_asked(
+    terminal: Terminal, tmp_path: Path, command: tuple[str, ...], what: str
+) -> None:
+    refused = terminal.keys(*command)
+
+    place = tmp_path / "keys.sqlite3"
+    message = f"there is no {what} with the id `nope` in the key store `{place}`; see `{what.lower()}s list`"
+    assert (1, "", f"bearergate: {message}\n") == (refused.exit_code, refused.stdout, refused.stderr)
+
+
+def test_the_eleventh_key_is_refused_with_a_line_for_each_candidate(terminal: Terminal) -> None:
     ids = [terminal.create("--scope", "A").stdout.split(".")[0] for _ in range(10)]
 
     refused = terminal.create("--scope", "A")
 
-    assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
-    assert "has 10 active keys of 10 allowed; revoke one of `" in refused.stderr
-    assert all(key_id in refused.stderr for key_id in ids)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    first, *candidates = refused.stderr.splitlines()
+    assert (
+        f"bearergate: App `{terminal.app_id}` has 10 active keys of 10 allowed; end one with `keys revoke ID`" == first
+    )
+    shown = [re.fullmatch(r"bearergate:   (\w+)  until \S+Z  nightly", line) for line in candidates]
+    assert sorted(ids) == sorted(line[1] for line in shown if line)
 
 
 def test_a_policy_checks_the_scopes_and_makes_them_canonical(terminal: Terminal, tmp_path: Path) -> None:
@@ -184,8 +233,27 @@ def test_a_policy_checks_the_scopes_and_makes_them_canonical(terminal: Terminal,
 
     assert json.loads(created.stdout)["scopes"] == ["USER_READ"]
     assert (unknown.exit_code, not_for_all.exit_code) == (1, 1)
-    assert "error: scope `USER_REED` is not known; did you mean `USER_READ`? known scopes: " in unknown.stderr
-    assert "error: scope `FAKE_DATA_INSERT` is only for Apps with the feature `engagement`" in not_for_all.stderr
+    assert "bearergate: scope `USER_REED` is not known; did you mean `USER_READ`? known scopes: " in unknown.stderr
+    assert "bearergate: scope `FAKE_DATA_INSERT` is only for Apps with the feature `engagement`" in not_for_all.stderr
+
+
+def test_the_policy_is_taken_from_the_environment(terminal: Terminal, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+
+    refused = terminal.create("--scope", "USER_RAED", BEARERGATE_POLICY=str(policy))
+    created = terminal.create("--scope", "USER_READ", BEARERGATE_POLICY=str(policy))
+
+    assert (refused.exit_code, created.exit_code) == (1, 0)
+    assert "scope `USER_RAED` is not known; did you mean `USER_READ`?" in refused.stderr
+    assert "not checked" not in created.stderr
+
+
+def test_without_a_policy_it_is_said_that_the_scopes_were_not_checked(terminal: Terminal) -> None:
+    created = terminal.create("--scope", "USER_RAED")
+
+    assert created.exit_code == 0
+    assert "scopes were not checked; give `--policy`, or set `BEARERGATE_POLICY`\n" in created.stderr
 
 
 def test_a_faulty_policy_makes_no_key(terminal: Terminal, tmp_path: Path) -> None:
@@ -195,7 +263,7 @@ def test_a_faulty_policy_makes_no_key(terminal: Terminal, tmp_path: Path) -> Non
     refused = terminal.create("--scope", "USER_READ", "--policy", str(policy))
 
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert f"error: {policy}:2:1: " in refused.stderr
+    assert f"bearergate: {policy}:2:1: " in refused.stderr
 
 
 def test_revoking_a_whole_token_does_not_print_it(terminal: Terminal) -> None:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.cli.case_judge import judge_case
-from gateway.cli.cases import Token, read_cases
+from gateway.cli.cases import read_cases
 from gateway.cli.policy import app
 from gateway.core.credential import CredentialKind
 from gateway.core.policy.faults import PolicyInvalid
@@ -164,9 +164,9 @@ def test_passing_cases_are_a_line_each(tmp_path: Path) -> None:
 def test_a_failing_case_shows_what_was_expected_and_what_was_seen(tmp_path: Path) -> None:
     cases = """\
 - it: is wrong
-  token: {api_key: [WRITE]}
+  token: {api_key: []}
   send: GET /users/u1
-  expect: {outcome: allowed, status: 404, reason: route_unknown, missing: [], fields: [], route: x}
+  expect: {outcome: allowed, status: 404, reason: route_unknown, missing: [], fields: [], route: unmatched}
 - it: is wrong too
   token: {api_key: READ}
   send: GET /users/u1
@@ -183,11 +183,13 @@ def test_a_failing_case_shows_what_was_expected_and_what_was_seen(tmp_path: Path
         "        status\n          - expected 404\n          + seen     403\n"
         "        reason\n          - expected route_unknown\n          + seen     scope_missing\n"
         "        missing\n          - expected []\n          + seen     [READ]\n"
-        "        route\n          - expected x\n          + seen     users.read\n"
+        "        route\n          - expected unmatched\n          + seen     users.read\n"
+        "        seen: refused 403 scope_missing, missing [READ], route users.read\n"
         "FAIL  DIR/p.cases.yaml:5: is wrong too\n"
         "        GET /users/u1\n"
         "        status\n          - expected 403\n          + seen     none, because the request is allowed\n"
         "        missing\n          - expected [READ]\n          + seen     []\n"
+        "        seen: allowed, route users.read\n"
         "2 cases, 2 failed\n"
     )
 
@@ -203,7 +205,9 @@ def test_a_policy_without_cases_fails(tmp_path: Path) -> None:
     file = write(tmp_path, cases="")
 
     assert run("test", file).exit_code == 1
-    assert "p.cases.yaml:1:1: this cannot be read (no such file or directory)" in run("test", file).output
+    assert shown(run("test", file), tmp_path) == (
+        "DIR/p.yaml:1:1: there are no cases beside `p.yaml`; write them into `p.cases.yaml`\n"
+    )
     assert shown(run("test", tmp_path), tmp_path) == (
         "DIR:1:1: this folder has no cases; add a file whose name ends in `.cases.yaml`\n"
     )
@@ -219,6 +223,12 @@ def test_a_wrong_policy_fails_its_cases(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cases", "told"),
     [
+        ("# nothing yet", "1:1: the file is empty; begin it with `- it: …`"),
+        (
+            "- {it: x, send: GET /users/e5c3b842284045d98ed042814f31543f, expect: allowed}",
+            "1:17: this looks like a token, a key or a password; "
+            "take it out: a policy holds no secrets, and revoke it if it is real",
+        ),
         ("{}", "1:1: a file of cases must be a list; begin each case with `- it: …`"),
         ("[]", "1:1: a file of cases must be a list; begin each case with `- it: …`"),
         ("- x", "1:3: a case must be made of keys and values; write each as `key: value`"),
@@ -336,18 +346,163 @@ def test_a_case_is_judged_as_a_request_would_be(
 
 
 @pytest.mark.parametrize(
-    ("token", "expected"),
+    ("token", "word", "kind", "scopes", "features"),
     [
-        ("none", Token("none")),
-        ("unknown", Token("unknown")),
-        ("{api_key: []}", Token(kind=CredentialKind.API_KEY)),
-        ("{api_key: A}", Token(kind=CredentialKind.API_KEY, scopes=frozenset("A"))),
-        ("{legacy_key: [A], features: [f]}",
-         Token(kind=CredentialKind.LEGACY_KEY, scopes=frozenset("A"), features=frozenset("f"))),
-        ("{user_token: u1}", Token("user_token")),
+        ("none", "none", None, [], []),
+        ("unknown", "unknown", None, [], []),
+        ("{api_key: []}", "", CredentialKind.API_KEY, [], []),
+        ("{api_key: A}", "", CredentialKind.API_KEY, ["A"], []),
+        ("{api_key: [A, B]}", "", CredentialKind.API_KEY, ["A", "B"], []),
+        ("{legacy_key: [A], features: [f]}", "", CredentialKind.LEGACY_KEY, ["A"], ["f"]),
+        ("{user_token: u1}", "user_token", None, [], []),
     ],
-)  # fmt: skip
-def test_a_token_has_a_short_form(tmp_path: Path, token: str, expected: Token) -> None:
+)
+def test_a_token_has_a_short_form(
+    tmp_path: Path, token: str, word: str, kind: CredentialKind | None, scopes: list[str], features: list[str]
+) -> None:
     file = write(tmp_path, cases=f"- it: x\n  token: {token}\n  send: GET /\n  expect: allowed\n")
 
-    assert read_cases(file.with_name("p.cases.yaml"))[0].token == expected
+    (case,) = read_cases(file.with_name("p.cases.yaml"))
+
+    assert (case.token.word, case.token.kind) == (word, kind)
+    assert [scope.value for scope in case.token.scopes] == scopes
+    assert [feature.value for feature in case.token.features] == features
+
+
+# -- what the cases get wrong about the policy, and leave out
+
+
+@pytest.mark.parametrize(
+    ("case", "told"),
+    [
+        ("  token: {api_key: [RAED]}\n  send: GET /users/u1\n  expect: refused\n",
+         "2:21: there is no scope `RAED`; did you mean `READ`?"),
+        ("  token: {api_key: [r.read], features: [gold]}\n  send: GET /users/u1\n"
+         "  expect: {status: 403, missing: [WRITE], route: users.raed}\n",
+         "4:35: there is no scope `WRITE`; use `READ` or `PLUS`\n"
+         "DIR/p.cases.yaml:4:50: there is no route `users.raed`; did you mean `users.read`?"),
+        ("  token: {api_key: READ, features: [glod]}\n  send: GET /users/u1\n  expect: allowed\n",
+         "2:37: no scope is only for `glod`; did you mean `gold`?"),
+    ],
+)  # fmt: skip
+def test_a_name_that_the_policy_does_not_have_is_a_fault_of_the_case(tmp_path: Path, case: str, told: str) -> None:
+    policy = GOOD.replace("means: read}", "means: read, aliases: [r.read]}\n  PLUS: {means: more, only_for: gold}")
+    result = run("test", write(tmp_path, policy, f"- it: x\n{case}"))
+
+    assert result.exit_code == 1
+    assert shown(result, tmp_path) == f"DIR/p.cases.yaml:{told}\n"
+
+
+def test_a_request_without_a_route_can_be_expected(tmp_path: Path) -> None:
+    case = "- {it: x, token: unknown, send: GET /nothing, expect: {status: 401, route: unmatched}}\n"
+
+    assert run("test", write(tmp_path, cases=CASES + case)).output.endswith("3 cases passed\n")
+
+
+def test_a_refusal_without_a_reason_is_advised_against(tmp_path: Path) -> None:
+    cases = CASES + "- {it: x, token: {api_key: []}, send: GET /typo/u1, expect: refused}\n"
+    file = write(tmp_path, cases=cases + "- {it: why, send: GET /users/u1, expect: {outcome: refused, status: 401}}\n")
+
+    result = run("test", file)
+
+    assert result.exit_code == 0
+    assert [line for line in shown(result, tmp_path).splitlines() if "advice" in line] == [
+        "DIR/p.cases.yaml:8:61: advice: `refused` is also met by a refusal for another reason; "
+        "say which is meant, such as `{status: 404, reason: route_unknown}`"
+    ]
+    assert run("test", file, "--strict").exit_code == 1
+    assert run("test", write(tmp_path), "--strict").exit_code == 0
+
+
+def test_a_refusal_that_is_an_allowance_is_shown_and_advised_too(tmp_path: Path) -> None:
+    cases = "- {it: x, token: {api_key: READ}, send: GET /users/u1, expect: refused}\n"
+
+    result = run("test", write(tmp_path, cases=cases))
+
+    assert result.exit_code == 1
+    assert "such as `{status: 403, reason: scope_missing}`" in result.output
+
+
+def test_the_detail_for_operators_is_shown_too(tmp_path: Path) -> None:
+    cases = "- {it: x, token: {api_key: READ}, send: 'POST /gql', body: '{\"query\": 1}', expect: allowed}\n"
+    cases += "- {it: why, token: {api_key: READ}, send: 'POST /gql { users }', expect: allowed}\n"
+
+    lines = [line.strip() for line in run("test", write(tmp_path, GRAPHQL, cases)).output.splitlines()]
+
+    seen = [line for line in lines if line.startswith("seen:")]
+    assert seen[0].startswith("seen: refused 200 graphql_request_invalid, route gql (")
+    assert seen[1] == "seen: refused 403 field_not_allowed, fields [Query.users], route gql"
+
+
+EXERCISED = """\
+version: 1
+scopes:
+  READ: {means: read}
+  MAIL: {means: see addresses}
+  LOOK: {means: see the schema}
+routes:
+  - {name: status, match: GET /status, upstream: gql, allow: anyone}
+  - name: gql
+    match: POST /gql
+    upstream: gql
+    graphql:
+      introspection: {api_key: LOOK}
+      fields:
+        Query.user: {api_key: READ}
+        Query.user.emial: {api_key: MAIL}
+"""
+READS = "- {it: x, token: {api_key: READ}, send: 'POST /gql { user { email } }', expect: allowed}\n"
+
+
+def advised(folder: Path, cases: str) -> list[str]:
+    output = shown(run("test", write(folder, EXERCISED, cases)), folder)
+    return [line.partition(": advice: ")[2].partition(";")[0] for line in output.splitlines() if ": advice: " in line]
+
+
+def test_a_rule_that_no_case_meets_may_be_misspelt_and_is_named(tmp_path: Path) -> None:
+    result = run("test", write(tmp_path, EXERCISED, READS))
+
+    assert result.exit_code == 0
+    assert shown(result, tmp_path).splitlines()[1:] == [
+        "DIR/p.yaml:4:3: advice: scope `MAIL` makes no difference to any case; "
+        "add a case that is allowed and one that is refused",
+        "DIR/p.yaml:5:3: advice: scope `LOOK` makes no difference to any case; "
+        "add a case that is allowed and one that is refused",
+        "DIR/p.yaml:7:12: advice: route `status` is reached by no case; "
+        "add a case that is allowed and one that is refused",
+        "DIR/p.yaml:12:22: advice: rule `introspection` of route `gql` is met by no case; add a case that it refuses",
+        "DIR/p.yaml:15:9: advice: rule `Query.user.emial` of route `gql` is met by no case; "
+        "check its spelling, and add a case that it refuses",
+        "1 cases passed",
+    ]
+
+
+def test_cases_exercise_what_judged_them(tmp_path: Path) -> None:
+    status = "- {it: s, send: GET /status, expect: allowed}\n"
+    lacks_mail = "- {it: m, token: {api_key: READ}, send: 'POST /gql { user { emial } }', expect: {status: 403}}\n"
+    looks = "- {it: l, token: {api_key: LOOK}, send: 'POST /gql { __schema { types { name } } }', expect: allowed}\n"
+    nobody = "- {it: nobody, send: 'POST /gql { user { emial } }', expect: {status: 401}}\n"
+
+    assert advised(tmp_path, READS + status + lacks_mail + looks) == []
+    assert "rule `Query.user.emial` of route `gql` is met by no case" in advised(tmp_path, READS + nobody)
+    assert advised(tmp_path, nobody)[0] == "scope `READ` makes no difference to any case"
+
+
+def test_what_lies_beside_policies_is_skipped_when_all_are_named(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    cases = tmp_path / "p.cases.yaml"
+
+    both = run("check", cases, file)
+
+    assert both.exit_code == 0
+    assert shown(both, tmp_path).splitlines()[1] == (
+        "DIR/p.cases.yaml: skipped, because it lies beside a policy and is none"
+    )
+    assert run("check", cases).exit_code == 1
+    assert "this is a file of cases, not a policy" in run("check", cases).output
+
+
+def test_a_fault_is_told_once_though_its_file_and_its_folder_are_named(tmp_path: Path) -> None:
+    file = write(tmp_path, WRONG)
+
+    assert run("check", file, tmp_path).output == run("check", file).output

@@ -363,11 +363,10 @@ def test_response_names_are_remembered_up_to_a_limit_and_classified_alike_beyond
 
     for number in range(ResponseFieldNames.LIMIT + 10):
         assert ResponseRole.FORWARD == names[b"X-%d" % number].role
+        assert len(names) <= ResponseFieldNames.LIMIT
 
-    assert ResponseFieldNames.LIMIT == len(names)
     assert ResponseRole.DROP == names[b"X-Gateway-Kind"].role
     assert ResponseRole.CONTENT_LENGTH == names[b"CONTENT-LENGTH"].role
-    assert ResponseFieldNames.LIMIT == len(names)
 
 
 def test_a_very_long_response_name_is_not_remembered() -> None:

@@ -45,6 +45,21 @@ def test_a_folder_that_was_given_keeps_the_store(tmp_path: Path) -> None:
     assert (tmp_path / "kept" / "demo.sqlite3").is_file()
 
 
+def test_a_folder_with_the_store_of_an_earlier_demo_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    store = tmp_path / "demo.sqlite3"
+    store.write_bytes(b"the keys of an earlier demo")
+
+    done = subprocess.run(
+        command_of("--port", "0", "--dir", str(tmp_path)), capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 1
+    message = f"`{store}` is the store of an earlier demo; give `--dir` another folder, or delete this one"
+    assert f"bearergate: the demo cannot start: {message}\n" == done.stderr
+    assert store.read_bytes() == b"the keys of an earlier demo"
+    assert [store] == list(tmp_path.iterdir())
+
+
 def test_the_upstreams_die_with_a_demo_that_was_killed(tmp_path: Path) -> None:
     with running_demo(tmp_path) as demo:
         upstream = urlsplit(demo.announcement.upstreams.rest)

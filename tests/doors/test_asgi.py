@@ -329,3 +329,47 @@ async def answered(application: Any, scope: dict[str, Any], receive: Any) -> lis
 
     await application(scope, receive, send)
     return messages
+
+
+def test_a_bug_of_ours_is_a_500_that_is_counted_and_nothing_is_forwarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running_gateway(tmp_path) as gateway:
+        door = AsgiDoor(gateway.running.gateway.services)
+        scope = scope_of(gateway, "GET", b"/items")
+
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError("a secret of the client's")
+
+        monkeypatch.setattr("gateway.judge.decide", broken)
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        messages = gateway.await_(answered(door, scope, receive))
+
+        assert messages[0]["status"] == 500
+        assert gateway.metric("bearergate_requests_total", reason="internal_fault") == 1
+        assert "internal fault: ZeroDivisionError" in caplog.text
+        assert "a secret of the client's" not in caplog.text
+        assert gateway.upstream.settled().requests == []
+
+
+def test_the_proxy_door_answers_a_bug_of_ours_likewise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running_gateway(tmp_path) as gateway:
+
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError("a secret of the client's")
+
+        monkeypatch.setattr("gateway.judge.decide", broken)
+
+        for _ in ("the key is looked up", "the key is in memory"):
+            answer = exchange(gateway.port, request(b"GET /items", gateway.keys.a.line))
+
+            assert (answer.status, answer.says_close) == (500, True)
+        assert gateway.in_flight == 0
+        assert gateway.metric("bearergate_requests_total", reason="internal_fault") == 2
+        assert "a secret of the client's" not in caplog.text
+        assert gateway.upstream.settled().requests == []

@@ -15,9 +15,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway.settings import read_settings
+
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 BIN = Path(sys.executable).parent
+COMMAND = "/opt/bearergate/bin/bearergate"
 
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
@@ -89,7 +92,7 @@ def test_the_compose_file_mounts_files_that_exist_and_publishes_on_loopback_alon
 def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
     # `verify` wants the command to exist; it returns 0 for an unknown key, so its warnings are what counts.
     unit = tmp_path / "bearergate.service"
-    unit.write_text((DEPLOY / "bearergate.service").read_text().replace("/usr/bin/bearergate", sys.executable))
+    unit.write_text((DEPLOY / "bearergate.service").read_text().replace(COMMAND, sys.executable))
 
     assert_silent(run("systemd-analyze", "verify", "--man=no", unit))
 
@@ -97,7 +100,7 @@ def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
 @needs_systemd
 def test_a_misspelt_key_in_the_unit_would_be_seen(tmp_path: Path) -> None:
     unit = tmp_path / "bearergate.service"
-    text = (DEPLOY / "bearergate.service").read_text().replace("/usr/bin/bearergate", sys.executable)
+    text = (DEPLOY / "bearergate.service").read_text().replace(COMMAND, sys.executable)
     unit.write_text(text.replace("PrivateTmp=yes", "PrivateTemp=yes"))
 
     assert "PrivateTemp" in run("systemd-analyze", "verify", "--man=no", unit).stderr
@@ -108,6 +111,34 @@ def test_the_unit_takes_away_what_the_gateway_does_not_need() -> None:
     done = run("systemd-analyze", "security", "--offline=true", "--threshold=20", DEPLOY / "bearergate.service")
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_unit_starts_what_the_instructions_install() -> None:
+    unit = (DEPLOY / "bearergate.service").read_text()
+    instructions = (ROOT / "docs/operations.md").read_text()
+
+    assert f"ExecStart={COMMAND} serve" in unit
+    assert f"venv {COMMAND.removesuffix('/bin/bearergate')}\n" in instructions
+    assert {line.split("=")[1] for line in unit.splitlines() if line.startswith("User=")} == {"bearergate"}
+    assert "useradd --system" in instructions
+
+
+@pytest.mark.parametrize("with_what_is_commented_out", [False, True])
+def test_the_example_of_the_units_variables_is_accepted(
+    monkeypatch: pytest.MonkeyPatch, with_what_is_commented_out: bool
+) -> None:
+    text = (DEPLOY / "bearergate.env.example").read_text()
+    if with_what_is_commented_out:
+        text = text.replace("\n#BEARERGATE_", "\nBEARERGATE_")
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            name, _, value = line.partition("=")
+            monkeypatch.setenv(name, value.strip("'"))
+
+    settings = read_settings()
+
+    assert settings.upstreams == {"notes": "http://127.0.0.1:9000"}
+    assert (settings.public_scheme == "https") is with_what_is_commented_out
 
 
 @needs_promtool
@@ -181,3 +212,36 @@ def test_the_healthcheck_is_bad_when_nobody_answers(admin_listener: Callable[[in
     port = admin_listener(200)
     assert is_live(f":{port}")
     assert not is_live("127.0.0.1:1")
+
+
+def test_the_healthcheck_reads_the_file_that_the_gateway_reads(
+    admin_listener: Callable[[int], int], tmp_path: Path
+) -> None:
+    config = tmp_path / "bearergate.toml"
+    config.write_text(f'admin_listen = "127.0.0.1:{admin_listener(200)}"\n')
+    environment = {**os.environ, "BEARERGATE_CONFIG": str(config)}
+
+    assert healthcheck(environment) == (0, "")
+    assert healthcheck({**environment, "BEARERGATE_ADMIN_LISTEN": "127.0.0.1:1"}) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"BEARERGATE_ADMIN_LISTEN": "nowhere"}, "healthcheck: `nowhere` is not `host:port`\n"),
+        ({"BEARERGATE_ADMIN_LISTEN": "a:b"}, "healthcheck: `a:b` is not `host:port`\n"),
+        ({"BEARERGATE_CONFIG": "/nonexistent/a.toml"}, "No such file"),
+    ],
+)
+def test_the_healthcheck_says_in_a_line_what_it_cannot_use(variables: dict[str, str], said: str) -> None:
+    code, errors = healthcheck({**os.environ, **variables})
+
+    assert code == 1
+    assert said in errors
+    assert "Traceback" not in errors
+
+
+def healthcheck(environment: dict[str, str]) -> tuple[int, str]:
+    command = [sys.executable, str(DEPLOY / "healthcheck.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr

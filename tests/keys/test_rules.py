@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.scopes import Scope, ScopeRegistry
 from gateway.keys.refused import KeyFault, KeyRefused
-from gateway.keys.rules import checked_features, checked_name, checked_scopes
+from gateway.keys.rules import checked_features, checked_limit, checked_name, checked_scopes
 
 REGISTRY = ScopeRegistry(
     [
@@ -35,8 +35,29 @@ def test_a_name_that_is_blank_too_long_or_cannot_be_shown_is_refused(name: str) 
 
 def test_features_are_folded_and_checked() -> None:
     assert {"engagement"} == checked_features(["engagement", "engagement"])
-    with pytest.raises(KeyRefused, match="feature 'two words' is not a name"):
+    with pytest.raises(KeyRefused, match=r"feature 'two words' is not a name: .*; for several, repeat `--feature`"):
         checked_features(["two words"])
+
+
+@pytest.mark.parametrize("limit", [None, 1, 1_000_000])
+def test_a_limit_of_active_keys_is_none_or_a_number_that_leaves_room_for_one(limit: int | None) -> None:
+    assert limit == checked_limit(limit)
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 1_000_001, 10**20])
+def test_a_limit_that_allows_no_key_or_that_no_store_holds_is_refused(limit: int) -> None:
+    with pytest.raises(KeyRefused, match="must be 1 to 1000000; `apps disable` refuses all keys") as refused:
+        checked_limit(limit)
+
+    assert KeyFault.LIMIT_INVALID is refused.value.fault
+
+
+@pytest.mark.parametrize(("scope", "is_told"), [("A,B", True), ("A B", True), ("1A", False)])
+def test_several_scopes_in_one_are_told_how_to_be_given(scope: str, is_told: bool) -> None:
+    with pytest.raises(KeyRefused, match="is not a name: a letter, then up to 63 of ") as refused:
+        checked_scopes([scope], NO_FEATURES)
+
+    assert is_told is str(refused.value).endswith("; for several, repeat `--scope`")
 
 
 @pytest.mark.parametrize(

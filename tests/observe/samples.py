@@ -76,7 +76,9 @@ class MemorySink:
 
 EVERY_READING = Readings(
     doors=lambda: DoorReading(requests_in_flight=3, client_connections=7),
-    key_cache=lambda: KeyCacheReading(hits=90, unknown_hits=5, misses=6, evictions=1, keys=40, unknown=4),
+    key_cache=lambda: KeyCacheReading(
+        hits=90, unknown_hits=5, misses=6, evictions=1, keys=40, unknown=4, turned_away=2
+    ),
     key_feed=lambda: KeyFeedReading(lag_seconds=0.25, last_contact_seconds=0.5),
     policy=lambda: PolicyReading(
         revision="0123456789abcdef", routes=12, is_stale=True, reloads_loaded=2, reloads_refused=1

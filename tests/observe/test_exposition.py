@@ -60,6 +60,16 @@ def test_the_process_speaks_for_itself() -> None:
     assert value_of(registry_of(RequestCounts()), "process_open_fds")
 
 
+def test_a_look_up_that_was_turned_away_has_failed_and_took_no_time() -> None:
+    lookups = KeyLookups()
+    lookups.failed = 3
+
+    registry = registry_of(RequestCounts(), lookups)
+
+    assert value_of(registry, "bearergate_key_store_lookups_total", result="failed") == 5
+    assert value_of(registry, "bearergate_key_store_lookup_seconds_count") == 0
+
+
 def test_readings_become_samples() -> None:
     registry = registry_of(RequestCounts())
 

@@ -63,3 +63,25 @@ def test_a_word_that_stands_with_others_is_shown(word: str) -> None:
 @pytest.mark.parametrize("limit", sorted(graphql_entries.HIGHEST_LIMITS))
 def test_a_limit_is_documented_with_its_numbers(limit: str) -> None:
     assert f"| `{limit}` | {getattr(GraphQLLimits(), limit)} | {graphql_entries.HIGHEST_LIMITS[limit]} |" in TEXT
+
+
+PATHS = [
+    (path, answer)
+    for paths, answer in re.findall(r"^\| (`/.*) \| (matches|404|400)\b", TEXT, re.MULTILINE)
+    for path in re.findall("`([^`]+)`", paths)
+]
+
+
+@pytest.mark.parametrize(("path", "answer"), PATHS)
+def test_a_path_is_answered_as_the_table_says(tmp_path: Path, path: str, answer: str) -> None:
+    policy = compile_texts([("p.yaml", POLICIES[0].encode())])[0]
+    file = tmp_path / "p.cases.yaml"
+    file.write_text(f"- {{it: x, token: {{api_key: NOTES_READ}}, send: 'GET {path}', expect: allowed}}\n")
+
+    (case,) = read_cases(file)
+
+    assert {"matches": None, "404": 404, "400": 400}[answer] == judge_case(policy, case).status
+
+
+def test_the_table_of_paths_has_its_rows() -> None:
+    assert len(PATHS) == 14

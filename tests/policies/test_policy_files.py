@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,10 @@ def told_about(content: bytes) -> str:
          "p.yaml:2:1: this is not YAML from here on (expected ',' or ']', but got '<stream end>'); "
          "check the indentation, colons and quotes of this line and the one before"),
         (b"a: 'b\n",
-         "p.yaml:2:1: this is not YAML from here on (found unexpected end of stream); "
-         "check the indentation, colons and quotes of this line and the one before"),
+         "p.yaml:1:4: the quote that is opened here is never closed; close it at the end of its text"),
+        (b"a: {match: GET /a/{id}, b: c}\n",
+         "p.yaml:1:19: a brace stands in a text without quotes, within `{…}`; "
+         'put the text in quotes, such as `match: "GET /users/{user_id}"`'),
         (b"a" * (MAX_FILE_BYTES + 1),
          "p.yaml:1:1: the file is larger than 4 MiB; split it into several files in one folder"),
         (b"[" + b"a," * (2 * MAX_NODES) + b"]",
@@ -147,15 +150,36 @@ def test_scopes_of_one_file_serve_the_routes_of_another(tmp_path: Path) -> None:
     assert len(load(tmp_path).policy.routes) == 1
 
 
-def test_the_revision_follows_names_and_contents_and_not_where_they_lie(tmp_path: Path) -> None:
-    revision = revision_of([("a.yaml", b"x")])
+def test_the_revision_follows_contents_and_neither_names_nor_order() -> None:
+    # What `printf x | sha256sum` begins with.
+    assert revision_of([b"x"]) == "2d711642b726b044"
+    assert revision_of([b"x"]) != revision_of([b"y"])
+    assert revision_of([b"x", b"y"]) == revision_of([b"y", b"x"])
+    assert len({revision_of(contents) for contents in ([b"xy"], [b"x", b"y"], [b"x"], [b"x", b"x"], [b"", b"xy"])}) == 5
+    assert compile_texts([("p.yaml", GOOD.encode())])[0].revision == revision_of([GOOD.encode()])
 
-    assert len(revision) == 16
-    assert revision == revision_of([("/elsewhere/a.yaml", b"x")])
-    assert revision != revision_of([("b.yaml", b"x")])
-    assert revision != revision_of([("a.yaml", b"y")])
-    assert revision_of([("a", b"bc")]) != revision_of([("ab", b"c")])
-    assert compile_texts([("p.yaml", GOOD.encode())])[0].revision == revision_of([("p.yaml", GOOD.encode())])
+
+def test_a_policy_that_is_renamed_or_moved_keeps_its_revision(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "a.yaml").write_text(GOOD)
+    (folder / "b.yaml").write_text(GOOD)
+
+    assert load(tmp_path / "a.yaml").policy.revision == load(folder / "b.yaml").policy.revision
+    assert load(tmp_path / "a.yaml").policy.revision == load(folder).policy.revision
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("p.cases.yaml", "this is a file of cases, not a policy"),
+        ("p.demo.yaml", "this is example data for the demo, not a policy"),
+    ],
+)
+def test_what_lies_beside_a_policy_is_not_taken_for_one(tmp_path: Path, name: str, what: str) -> None:
+    (tmp_path / name).write_text(GOOD)
+
+    assert refused(tmp_path / name) == f"PATH:1:1: {what}; give the policy beside it, `p.yaml`"
 
 
 def refused(path: Path) -> str:
@@ -208,3 +232,27 @@ def test_files_that_are_not_yaml_are_told_of_together(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("")
 
     assert len(refused(tmp_path).splitlines()) == 2
+
+
+def test_a_bare_carriage_return_hides_no_route_from_who_reads_lines(tmp_path: Path) -> None:
+    text = POLICY_START + "  # a note\r  - {name: b, match: GET /b, upstream: u, allow: anyone}\n"
+    file = tmp_path / "policy.yaml"
+    file.write_bytes(text.encode())
+
+    with pytest.raises(PolicyInvalid, match=r"the character U\+000D cannot stand here"):
+        load(file)
+
+
+def test_a_pipe_is_no_policy_and_nobody_waits_for_its_end(tmp_path: Path) -> None:
+    pipe = tmp_path / "policy.yaml"
+    os.mkfifo(pipe)
+
+    with pytest.raises(PolicyInvalid, match="this is not a regular file; name a file with a policy in it"):
+        load(pipe)
+
+
+POLICY_START = """version: 1
+scopes: {S: {means: s}}
+routes:
+  - {name: a, match: GET /a, upstream: u, allow: {api_key: S}}
+"""

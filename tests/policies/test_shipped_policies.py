@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.case_judge import differences, judge_case
+from gateway.cli.case_review import advice_on, faults_in
 from gateway.cli.cases import Case, read_cases
 from gateway.core.credential import CredentialKind
 from gateway.core.policy.routes import Policy, Route, StatusProfile
@@ -32,6 +33,14 @@ def test_a_shipped_policy_judges_as_its_case_says(name: str, case: Case) -> None
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_policy_needs_no_advice(name: str) -> None:
     assert LOADED[name].advice == ()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_cases_of_a_shipped_policy_name_what_it_has_and_leave_nothing_out(name: str) -> None:
+    loaded, cases = LOADED[name], read_cases(POLICIES / f"{name}.cases.yaml")
+
+    assert faults_in(loaded.policy, cases) == ()
+    assert advice_on(loaded.document, [(case, judge_case(loaded.policy, case)) for case in cases]) == ()
 
 
 def test_the_shipped_policies_can_be_loaded_as_one_folder() -> None:

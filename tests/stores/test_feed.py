@@ -69,7 +69,7 @@ async def test_the_first_contact_empties_the_cache_and_starts_at_the_newest_chan
     story.key()
 
     assert await story.poll() == ["all"]
-    assert (story.feed.position, story.feed.restarts, story.feed.changes_applied) == (2, 1, 0)
+    assert story.feed.position == 2
     assert await story.poll() == []
 
 
@@ -96,7 +96,7 @@ async def test_each_change_is_told_once_in_order(story: Story) -> None:
     told = await story.poll()
 
     assert [f"key {new.key.id}", f"key {new.key.id}", f"app {story.app.id}"] == told
-    assert (story.feed.position, story.feed.changes_applied) == (4, 3)
+    assert story.feed.position == 4
     assert await story.poll() == []
 
 
@@ -140,7 +140,6 @@ async def test_contact_is_the_last_poll_that_was_answered(story: Story) -> None:
 
     assert never is None
     assert first == story.feed.last_contact == story.clock.monotonic() - 3
-    assert (story.feed.polls, story.feed.failures) == (2, 1)
 
 
 async def test_after_a_short_outage_what_happened_in_it_is_caught_up(story: Story) -> None:
@@ -153,7 +152,6 @@ async def test_after_a_short_outage_what_happened_in_it_is_caught_up(story: Stor
     story.store.is_down = False
 
     assert [f"key {new.key.id}"] == await story.poll()
-    assert story.feed.restarts == 1
 
 
 async def test_after_an_outage_longer_than_the_ttl_nothing_that_is_held_is_trusted(story: Story) -> None:
@@ -162,7 +160,7 @@ async def test_after_an_outage_longer_than_the_ttl_nothing_that_is_held_is_trust
     story.clock.advance(30.001)
 
     assert await story.poll() == ["all"]
-    assert (story.feed.position, story.feed.restarts) == (2, 2)
+    assert story.feed.position == 2
 
 
 @pytest.mark.parametrize("changes_after", [0, 1, 5], ids=["shorter", "as long", "longer"])
@@ -222,7 +220,6 @@ async def test_following_polls_twice_a_second(story: Story) -> None:
         await story.feed.follow()
 
     assert story.slept == [0.5, 0.5, 0.5, 0.5]
-    assert story.feed.polls == 4
 
 
 async def test_following_goes_on_through_an_outage_at_most_a_second_apart(story: Story) -> None:
@@ -236,4 +233,3 @@ async def test_following_goes_on_through_an_outage_at_most_a_second_apart(story:
         await story.feed.follow()
 
     assert story.slept == [1.0, 1.0, 1.0, 0.5, 0.5]
-    assert (story.feed.polls, story.feed.failures) == (5, 3)

@@ -76,7 +76,7 @@ async def test_the_file_and_its_logs_are_readable_by_their_owner_alone(stored: S
 
 
 def test_a_file_that_others_could_read_is_closed_to_them(path: Path, url: str) -> None:
-    open_key_service(url).close()
+    open_key_service(url, create=True).close()
     path.chmod(0o644)
 
     open_key_service(url).close()
@@ -114,7 +114,7 @@ async def test_no_file_of_the_store_ever_holds_a_secret(stored: Stored, path: Pa
 
 
 def test_history_can_be_neither_changed_nor_deleted(path: Path, url: str) -> None:
-    with open_key_service(url) as service:
+    with open_key_service(url, create=True) as service:
         service.create_app("A")
 
     with raw(path) as vandal:
@@ -127,7 +127,7 @@ def test_history_can_be_neither_changed_nor_deleted(path: Path, url: str) -> Non
 
 
 def test_fifty_creates_at_once_with_nine_active_keys_leave_exactly_ten(url: str) -> None:
-    with open_key_service(url) as service:
+    with open_key_service(url, create=True) as service:
         app = service.create_app("A")
         for number in range(9):
             service.create_key(app.id, name=f"key {number}", scopes=["S"])
@@ -171,7 +171,7 @@ with open_key_service(sys.argv[1]) as service:
 
 
 def test_four_processes_creating_at_once_do_not_exceed_the_limit(url: str) -> None:
-    with open_key_service(url) as service:
+    with open_key_service(url, create=True) as service:
         app = service.create_app("A")
 
     command = [sys.executable, "-c", CREATE_IN_ANOTHER_PROCESS, url, app.id]
@@ -191,7 +191,7 @@ def test_many_that_open_a_new_store_at_once_all_find_it_ready(url: str) -> None:
     def open_it() -> None:
         start.wait()
         try:
-            open_key_service(url).close()
+            open_key_service(url, create=True).close()
         except BaseException as error:
             faults.append(error)
 
@@ -376,7 +376,7 @@ async def test_a_restored_backup_is_read_and_empties_the_cache(stored: Stored, p
 
     assert await finder.find(credential_of(lost)) is None
     assert await finder.find(credential_of(kept)) is not None
-    assert (feed.restarts, feed.position) == (2, 2)
+    assert feed.position == 2
 
 
 async def test_a_store_that_does_not_answer_in_time_is_unavailable_and_recovers(

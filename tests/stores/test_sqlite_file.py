@@ -112,8 +112,9 @@ def test_what_is_not_a_store_is_refused_and_left_alone(tmp_path: Path, state: st
     make(path)
     before = path.read_bytes() if path.is_file() else b""
 
-    with pytest.raises(StoreUnavailable, match=message):
-        open_key_service(f"sqlite:///{path}")
+    for create in (False, True):
+        with pytest.raises(StoreUnavailable, match=message):
+            open_key_service(f"sqlite:///{path}", create=create)
 
     after = path.read_bytes() if path.is_file() else b""
     assert before == after
@@ -123,13 +124,39 @@ def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
     path = tmp_path / "keys.sqlite3"
     path.touch()
 
-    with open_key_service(f"sqlite:///{path}") as service:
+    with open_key_service(f"sqlite:///{path}", create=True) as service:
         assert service.list_apps() == []
 
 
+@pytest.mark.parametrize("file", ["keys.sqlite3", "absent/keys.sqlite3", "empty"])
+def test_only_who_may_make_a_store_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    (tmp_path / "empty").touch()
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(StoreUnavailable) as unavailable:
+        open_key_service(f"sqlite:///{file}")
+
+    message = f"there is no key store at `{tmp_path / file}`; set `BEARERGATE_STORE` or `--store`"
+    assert message == str(unavailable.value)
+    assert ["empty"] == [found.name for found in tmp_path.iterdir()]
+    assert (tmp_path / "empty").read_bytes() == b""
+
+
+def test_a_store_that_was_made_is_told_once_with_its_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told: list[Path] = []
+
+    for _ in range(2):
+        prepare(Path("keys.sqlite3"), on_made=told.append).dispose()
+
+    assert [tmp_path / "keys.sqlite3"] == told
+
+
 def test_a_store_in_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="cannot be made: No such file or directory"):
-        open_key_service(f"sqlite:///{tmp_path / 'absent' / 'keys.sqlite3'}")
+    with pytest.raises(StoreUnavailable, match="cannot be made: No such file or directory; make the folder `"):
+        open_key_service(f"sqlite:///{tmp_path / 'absent' / 'keys.sqlite3'}", create=True)
 
 
 @pytest.mark.parametrize(

@@ -320,7 +320,7 @@ class RunningGateway:
 def make_keys(store: str) -> Keys:
     """A store with every kind of key in it."""
     hour = 3600.0
-    with open_key_service(store) as service:
+    with open_key_service(store, create=True) as service:
         app_a = service.create_app("App A", key_limit=100).id
         app_b = service.create_app("App B", key_limit=100).id
         app_off = service.create_app("App off").id

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import uvloop
 
 from gateway.core.reasons import Reason
 from gateway.ports import Upstream, UpstreamFailed
@@ -302,3 +304,27 @@ async def test_closing_the_pool_closes_what_is_idle_and_lets_the_rest_end(server
     assert 0 == pool.idle_count
     sink = await exchange(busy)
     assert ["started", "ended"] == sink.calls
+
+
+@pytest.mark.parametrize("ticks", range(8))
+def test_a_connect_that_is_cancelled_at_any_moment_leaves_no_place_taken(ticks: int) -> None:
+    """On uvloop too, which does not tell a protocol of a connection that it closes because of a cancellation."""
+
+    async def story() -> tuple[int, int]:
+        async with await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            pool = UpstreamPool("rest", f"http://127.0.0.1:{port}", now=time.monotonic, max_connections=4)
+            for _ in range(10):
+                connecting = asyncio.ensure_future(pool.connect())
+                for _ in range(ticks):
+                    await asyncio.sleep(0)
+                connecting.cancel()
+                (end,) = await asyncio.gather(connecting, return_exceptions=True)
+                if not isinstance(end, BaseException):
+                    end.close_idle()
+                for _ in range(5):
+                    await asyncio.sleep(0)
+            return pool.open_count, pool.idle_count
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert (0, 0) == runner.run(story())

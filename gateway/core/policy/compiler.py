@@ -47,10 +47,16 @@ class _Compiler:
             )
             for entry in document.scopes
         )
-        self.check_names()
+        shared = overlaps(document.routes)
+        copies: dict[Text, Text] = {}
+        for overlap in shared:
+            if overlap.is_copy:
+                copies.setdefault(overlap.second.name, overlap.first.name)
+        self.check_names(copies)
         routes = [self.route(entry) for entry in document.routes]
-        for overlap in overlaps(document.routes):
-            self.report(overlap)
+        for overlap in shared:
+            if overlap.second.name not in copies:
+                self.report(overlap)
         self.advise_on_scopes()
         shape = ErrorShape.PROBLEM if document.errors is None else document.errors.shape
         return Policy(revision, self.registry, routes, shape)
@@ -91,8 +97,8 @@ class _Compiler:
                     )
                 aliases.setdefault(alias.value, alias)
 
-    def check_names(self) -> None:
-        """Each route has a name of its own, and there is a route."""
+    def check_names(self, copies: dict[Text, Text]) -> None:
+        """Each route has a name of its own, and there is a route. A copied route is told of once, whole."""
         if not self.document.has_routes:
             self.fault(
                 self.document.place,
@@ -102,7 +108,13 @@ class _Compiler:
         names: dict[str, Text] = {}
         for name in self.document.route_names:
             before = names.setdefault(name.value, name)
-            if before is not name:
+            if name in copies:
+                self.fault(
+                    name.place,
+                    f"route `{name.value}` is here already, {_at(copies[name].place, name.place)}, with the same path",
+                    "keep one of the two",
+                )
+            elif before is not name:
                 self.fault(
                     name.place,
                     f"the name `{name.value}` belongs to another route, {_at(before.place, name.place)}",

@@ -10,7 +10,7 @@ from gateway.core.policy.document import FieldEntry, GraphQLEntry, Text
 from gateway.core.policy.faults import nearest
 from gateway.core.policy.rules import GRAPHQL_SUBJECTS, allow_entry
 from gateway.core.policy.tree import Node
-from gateway.core.policy.values import Values
+from gateway.core.policy.values import Values, is_secret
 
 GRAPHQL_KEYS: Final = ("fields", "introspection", "limits")
 ROOTS: Final = ("Query", "Mutation")
@@ -19,6 +19,8 @@ HIGHEST_LIMITS: Final = {"tokens": 20_000, "depth": 50, "aliases": 1_000, "direc
 """How far a policy may raise each limit."""
 
 _COORDINATE: Final = re.compile(r"(?:Query|Mutation)(?:\.[_A-Za-z][_0-9A-Za-z]{0,127}){1,20}")
+_COLON_MISSING: Final = re.compile(_COORDINATE.pattern + r" +\{")
+_FIELD_OF: Final = {"Query": "Query.user", "Mutation": "Mutation.delete_user"}
 _NAMES: Final = re.compile(r"[_A-Za-z][_0-9A-Za-z]*(?:\.[_A-Za-z][_0-9A-Za-z]*)*")
 
 
@@ -58,8 +60,13 @@ def _fields(values: Values, node: Node, title: str) -> tuple[FieldEntry, ...]:
 
     fields: list[FieldEntry] = []
     for coordinate, rule in entries:
+        if is_secret(coordinate.value):
+            continue  # `check_secrets` has said so, without quoting it
+        is_coordinate = _is_coordinate(values, coordinate)
+        if not is_coordinate and (coordinate.value.capitalize() in ROOTS or _NAMES.fullmatch(coordinate.value) is None):
+            continue  # what follows is no rule then, and what would be said of it would mislead
         allow = allow_entry(values, rule, f"`{coordinate.value}`", GRAPHQL_SUBJECTS)
-        if _is_coordinate(values, coordinate) and allow is not None:
+        if is_coordinate and allow is not None:
             fields.append(FieldEntry(coordinate, allow))
 
     roots = {root_of(coordinate.value) for coordinate, _ in entries if coordinate.value.count(".") == 1}
@@ -100,8 +107,21 @@ def _is_coordinate(values: Values, coordinate: Text) -> bool:
         )
     elif first == "Subscription":
         values.fault(coordinate.place, "subscriptions are not served", "take this rule out")
+    elif _COLON_MISSING.match(written):
+        field = written.partition(" ")[0]
+        values.fault(
+            coordinate.place,
+            f"a colon is missing after `{field}`",
+            f"write the rule as `{field}: {{api_key: SCOPE}}`",
+        )
     elif _NAMES.fullmatch(written) is None:
         values.fault(coordinate.place, f"`{written}` is not a GraphQL field", "write a path such as `Query.user`")
+    elif written.capitalize() in ROOTS:
+        values.fault(
+            coordinate.place,
+            f"`{written}` names no field",
+            f"write each field in one word, such as `{_FIELD_OF[written.capitalize()]}`",
+        )
     elif not rest:
         values.fault(
             coordinate.place,

@@ -34,6 +34,11 @@ class Overlap(msgspec.Struct, frozen=True):
         return self.first.method == self.second.method and not (self.first_is_narrower or self.second_is_narrower)
 
     @property
+    def is_copy(self) -> bool:
+        """The second is the first once more, as its name says too."""
+        return self.is_same_pattern and self.is_ambiguous and self.first.name.value == self.second.name.value
+
+    @property
     def bypasses_fields(self) -> bool:
         """One reads the fields of a GraphQL body and the other would pass the same path without reading it.
 

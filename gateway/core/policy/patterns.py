@@ -82,13 +82,13 @@ def _method_complaint(method: str) -> Complaint | None:
 
 def _path_complaint(path: str) -> Complaint | None:
     if not path.startswith("/"):
-        return Complaint(f"the path `{path}` does not begin with a slash", f"write `{_canonical('/' + path)}`")
+        return Complaint(f"the path `{path}` does not begin with a slash", _write("/" + path, "begin it with a slash"))
     if len(path) > MAX_PATH_CHARACTERS:
         return Complaint(
             f"the path is longer than {MAX_PATH_CHARACTERS} characters", "shorten it: no request could match it"
         )
     if "?" in path:
-        return Complaint("a route matches the path alone, without a query", f"write `{path.partition('?')[0]}`")
+        return Complaint("a route matches the path alone, without a query", _write(path, "take the query out"))
     ambiguous = _AMBIGUOUS.search(path)
     if ambiguous is not None:
         return Complaint(
@@ -111,6 +111,12 @@ def _path_complaint(path: str) -> Complaint | None:
     if not _is_canonical(canonical):
         return Complaint("the path has percent-encoded bytes that are not UTF-8", "encode its characters as UTF-8")
     return Complaint(f"the path `{path}` is not in its canonical form", f"write `{canonical}`")
+
+
+def _write(path: str, otherwise: str) -> str:
+    """What to write for `path`, if its canonical form is a path that a route can have."""
+    canonical = _canonical(path.partition("?")[0])
+    return f"write `{canonical}`" if _path_complaint(canonical) is None else otherwise
 
 
 def _is_canonical(path: str) -> bool:

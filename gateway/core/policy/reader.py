@@ -14,8 +14,8 @@ from gateway.core.policy.faults import Fault
 from gateway.core.policy.route_entries import errors_entry, name_of, route_entry
 from gateway.core.policy.routes import ErrorShape
 from gateway.core.policy.rules import texts
-from gateway.core.policy.tree import Listing, Node, Scalar
-from gateway.core.policy.values import Meant, Values
+from gateway.core.policy.tree import Listing, Mapping, Node, Scalar
+from gateway.core.policy.values import Meant, Values, in_braces, is_secret, says_nothing
 from gateway.core.scopes import SCOPE_NAME
 
 VERSION: Final = "1"
@@ -112,16 +112,32 @@ def _listed(values: Values, member: tuple[Text, Node]) -> tuple[Node, ...] | Non
 
 
 def _scope(values: Values, name: Text, node: Node) -> ScopeEntry | None:
+    if is_secret(name.value):
+        return None  # `check_secrets` has said so, without quoting it
     if SCOPE_NAME.fullmatch(name.value) is None:
         values.fault(name.place, f"`{name.value}` cannot be the name of a scope", f"{_SCOPE_RULE}, such as `USER_READ`")
         return None
     title = f"scope `{name.value}`"
+    if name.value in SCOPE_KEYS and not isinstance(node, Mapping) and not says_nothing(node):
+        values.fault(
+            name.place,
+            f"`{name.value}` stands where the name of a scope is needed",
+            "it belongs below a scope, further to the right",
+        )
+        return None
+    if isinstance(node, Scalar) and not says_nothing(node) and not is_secret(node.text):
+        values.fault(
+            node.place,
+            f"{title} is one text, but keys and values are needed",
+            f"write it as `{name.value}: {{means: {in_braces(node.text)}}}`",
+        )
+        return ScopeEntry(name, "")
     misspelt: set[str] = set()
     members = values.members(
         node, title, SCOPE_KEYS, meant={"description": Meant("means", "write `means`")}, misspelt=misspelt
     )
     if members is None:
-        return None
+        return ScopeEntry(name, "")  # declared all the same: routes may name it
 
     means = only_for = None
     if "means" in members:

@@ -12,13 +12,13 @@ from gateway.core.policy.document import (
     RouteEntry,
     Text,
 )
-from gateway.core.policy.faults import nearest
+from gateway.core.policy.faults import listed, nearest
 from gateway.core.policy.graphql_entries import graphql_entry
 from gateway.core.policy.patterns import Complaint, Pattern, read_pattern
-from gateway.core.policy.routes import ErrorShape, StatusProfile
+from gateway.core.policy.routes import UNMATCHED, ErrorShape, StatusProfile
 from gateway.core.policy.rules import ANYONE, REST_SUBJECTS, allow_entry, check_subject, is_open_to_every_user
 from gateway.core.policy.tree import Mapping, Node, Scalar
-from gateway.core.policy.values import Meant, Values
+from gateway.core.policy.values import Meant, Values, is_secret, says_nothing
 
 ROUTE_KEYS: Final = ("name", "match", "upstream", "allow", "graphql", "errors", "deprecated", "body", "body_limit")
 DEPRECATED_KEYS: Final = ("since", "sunset", "link", "replacement")
@@ -35,11 +35,10 @@ _HIGHEST_GRAPHQL_BODY_LIMIT_BYTES: Final = 16 * 1024 * 1024
 _WITH_BODY: Final = ("POST", "PUT", "PATCH")
 _SAFE: Final = ("GET", "OPTIONS")
 
-# What metrics call a request that has no route.
-_RESERVED_NAME: Final = "unmatched"
 _ROUTE_NAME: Final = re.compile(r"(?=.{1,64}\Z)[a-z][a-z0-9_]*(?:[.-][a-z0-9_]+)*")
 _ROUTE_NAME_RULE: Final = "use small letters, digits and `_`, in parts joined by dots"
 _UPSTREAM_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_YEAR: Final = re.compile(r"[0-9]+\Z")
 _LINK: Final = re.compile(r"https?://[0-9A-Za-z._~:/?#@!$&'()*+,=%-]{1,500}")
 
 # Words that stand elsewhere, or that other tools use, and what they are called here.
@@ -49,6 +48,7 @@ _MEANT: Final[dict[str, Meant]] = {
     **dict.fromkeys(("scope", "scopes", "auth", "require", "requires"), _ALLOW),
     **dict.fromkeys(("path", "url", "method", "methods", "route"), _MATCH),
     "public": Meant("allow", "write `allow: anyone` for a route that needs no token"),
+    **dict.fromkeys(("api_key", "user_token"), Meant("allow", "it belongs below `allow`, further to the right")),
     **dict.fromkeys(("fields", "limits", "introspection"), Meant("graphql", "write it below `graphql`")),
     **dict.fromkeys(("sunset", "replacement"), Meant("deprecated", "write it below `deprecated`")),
 }
@@ -79,6 +79,8 @@ def route_entry(values: Values, node: Node) -> RouteEntry | None:
     if members is None:
         return None
 
+    # What stands beside `allow:` was meant below it, and has been told: that nothing is below it is the same slip.
+    members = {key: member for key, member in members.items() if key not in misspelt or not says_nothing(member[1])}
     for key, todo in _NEEDED.items():
         if key not in members and key not in misspelt:
             values.fault(node.place, f"{title} has no `{key}`", todo)
@@ -123,10 +125,8 @@ def _name(values: Values, members: _Members) -> Text | None:
     if "name" not in members:
         return None
     name = values.word(members["name"][1], "name", _ROUTE_NAME, "users.read", _ROUTE_NAME_RULE)
-    if name is not None and name.value == _RESERVED_NAME:
-        values.fault(
-            name.place, f"`{_RESERVED_NAME}` is what metrics call requests without a route", "choose another name"
-        )
+    if name is not None and name.value == UNMATCHED:
+        values.fault(name.place, f"`{UNMATCHED}` is what metrics call requests without a route", "choose another name")
     return name
 
 
@@ -166,6 +166,13 @@ def _upstream(values: Values, members: _Members) -> Text | None:
 
 def errors_entry(values: Values, node: Node) -> ErrorsEntry | None:
     """Which shape refusals have."""
+    is_known = isinstance(node, Scalar) and (node.text in ERRORS or is_secret(node.text))
+    if isinstance(node, Scalar) and (year := _YEAR.search(node.text)) and not is_known:
+        # `graphql/2026` is not a slip of the pen for `graphql/2023`.
+        near = [shape for shape in ERRORS if shape.endswith(year.group())]
+        todo = f"did you mean `{near[0]}`?" if near else f"use {listed(ERRORS)}"
+        values.fault(node.place, f"`{node.text}` is not a value of `errors`", todo)
+        return None
     text = values.choice(node, "errors", tuple(ERRORS))
     return None if text is None else ErrorsEntry(*ERRORS[text.value], text.place)
 

@@ -18,6 +18,9 @@ from gateway.core.policy.requirement import Requirement
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.scopes import ScopeRegistry
 
+UNMATCHED: Final = "unmatched"
+"""What log and metrics call requests that no route matched."""
+
 
 class ErrorShape(Enum):
     """How a route's refusals are worded."""

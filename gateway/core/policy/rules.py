@@ -8,7 +8,7 @@ from typing import Final
 from gateway.core.policy.document import AllowEntry, ScopeRule, Text, UserRule
 from gateway.core.policy.faults import Place
 from gateway.core.policy.tree import Listing, Node, Scalar
-from gateway.core.policy.values import Meant, Values
+from gateway.core.policy.values import Meant, Values, says_nothing
 
 ANYONE: Final = "anyone"
 KINDS: Final = ("api_key", "user_token")
@@ -127,13 +127,20 @@ def texts(values: Values, node: Listing, key: str, example: str) -> tuple[Text, 
 
 
 def _user_rule(values: Values, node: Node, subjects: tuple[str, ...]) -> UserRule | None:
+    example = f"{subjects[0]}.user_id"
+    if says_nothing(node):
+        values.fault(
+            node.place,
+            "`user_token` says nothing",
+            f"write `user_token: {{}}` for every user's token, or `user_token: {{subject: {example}}}`",
+        )
+        return None
     members = values.members(node, "`user_token`", ("subject",), meant=_SUBJECT_MEANT)
     if members is None:
         return None
     if "subject" not in members:
         return UserRule(node.place)
 
-    example = f"{subjects[0]}.user_id"
     subject = values.text(members["subject"][1], "subject", example)
     if subject is None:
         return None

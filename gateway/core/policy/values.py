@@ -65,7 +65,7 @@ class Values:
             kind = "a list" if isinstance(node, Listing) else "a mapping"
             self.fault(node.place, f"`{key}` is {kind}, but one text is needed", f"write it as `{key}: {example}`")
             return None
-        if node.is_plain and node.text in _NOTHING:
+        if says_nothing(node):
             self.fault(node.place, f"`{key}` has no value", f"write it as `{key}: {example}`")
             return None
         if is_secret(node.text):
@@ -185,7 +185,7 @@ class Values:
     def entries(self, node: Node, what: str) -> list[tuple[Text, Node]] | None:
         """The keys and values of a mapping, each key once; a second one is a fault and is left out."""
         if not isinstance(node, Mapping):
-            if isinstance(node, Scalar) and node.is_plain and node.text in _NOTHING:
+            if says_nothing(node):
                 self.fault(node.place, f"{what} says nothing", "write its keys below it, each further to the right")
             else:
                 self.fault(node.place, f"{what} must be made of keys and values", "write each as `key: value`")
@@ -220,6 +220,16 @@ class Values:
                 )
             elif "${" in part.text:
                 self.fault(part.place, "`${` is not filled in from the environment", "write the value itself")
+
+
+def says_nothing(node: Node) -> bool:
+    """Whether a key has no value at all."""
+    return isinstance(node, Scalar) and node.is_plain and node.text in _NOTHING
+
+
+def in_braces(text: str) -> str:
+    """`text` as it can stand within `{…}`."""
+    return text if re.fullmatch(r"[A-Za-z][\w .-]*", text) else "'{}'".format(text.replace("'", "''"))
 
 
 def is_secret(text: str) -> bool:

@@ -97,7 +97,9 @@ def read_authorization(value: bytes | None) -> Credential | Refusal:
 
 # Begun only where a run of such bytes begins, and possessive, so that the time is linear in the path (K8).
 _TOKEN_SHAPED: Final = re.compile(
-    rb"(?<![0-9A-Za-z_-])[0-9A-Za-z_-]{8,}+\.[0-9A-Za-z_.-]{20,}+|(?<![0-9A-Fa-f])[0-9A-Fa-f]{32,}+"
+    rb"(?<![0-9A-Za-z_-])[0-9A-Za-z_-]{8,}+\.[0-9A-Za-z_.-]{20,}+"
+    rb"|(?<![0-9A-Fa-f])[0-9A-Fa-f]{32,}+"
+    rb"|(?<![0-9A-Za-z])[0-9A-Za-z]{40,}+"
 )
 _LONG_RUN: Final = re.compile(rb"[0-9A-Za-z]{32}")
 

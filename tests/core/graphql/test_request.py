@@ -254,3 +254,13 @@ def test_json_vectors_as_variables_round_trip_or_are_refused() -> None:
         if isinstance(read, GraphQLRequest):
             assert json.loads(read.variables)["v"] == json.loads(value), file.name
             assert not file.name.startswith("n_"), file.name
+
+
+@pytest.mark.parametrize(
+    "number", ["1e-99999999999999999999999", "0e99999999999999999999999", "-0E-9999999999999999999"]
+)
+def test_an_exponent_beyond_all_bounds_is_refused_or_read_and_never_raises(number: str) -> None:
+    read = read_request(b'{"query": "{a}", "variables": {"x": %s}}' % number.encode())
+
+    assert isinstance(read, Refusal)
+    assert read.reason is Reason.JSON_INVALID

@@ -90,9 +90,7 @@ def test_names_that_collide_across_files_say_where_the_other_one_stands() -> Non
     assert told_about(("a.yaml", text), ("b.yaml", text)) == [
         "b.yaml:2:9: `errors` is said already, in a.yaml on line 2; keep one of the two",
         "b.yaml:4:3: scope `A` is declared already, in a.yaml on line 4; keep one of the two",
-        "b.yaml:6:12: the name `a` belongs to another route, in a.yaml on line 6; give each route its own name",
-        "b.yaml:6:22: route `a` can never be reached: route `a`, in a.yaml on line 6, matches `GET /a` and all else "
-        "that it does; remove one of the two, or change its path",
+        "b.yaml:6:12: route `a` is here already, in a.yaml on line 6, with the same path; keep one of the two",
     ]
 
 

@@ -208,3 +208,10 @@ def test_masking_takes_time_in_proportion_to_the_path(piece: bytes) -> None:
     path = b"/" + (piece * TARGET_LIMIT_BYTES)[: TARGET_LIMIT_BYTES - 1]
 
     assert shortest_time(lambda: masked(path)) < FAST_SECONDS
+
+
+@pytest.mark.parametrize("between", [b"/", b":", b"~", b"@", b"==", b"%20"])
+def test_the_secret_of_a_key_is_masked_however_it_is_set_apart_from_its_id(between: bytes) -> None:
+    secret = b"mGCUhfi0uI4J13k010V49D2GaBZ3j1E708X4a4396XNx48X3"
+
+    assert secret.decode() not in masked(b"/v2/users/e5c3b842231543f" + between + secret + b"/events")
