@@ -188,9 +188,13 @@ class CachedKeyFinder:
 
     def _take_off(self, credential: Credential) -> _Flight:
         # Look-ups left behind by a change count too: the bound is on what the store is asked at once.
-        if len(self._tasks) >= self._max_lookups:
+        # A quarter of the places is for keys that were good within memory's reach, so that a flood of made-up tokens
+        # does not turn away a key in use whose time in memory has just run out (E28).
+        was_known = credential.digest in self._known
+        limit = self._max_lookups if was_known else self._max_lookups - self._max_lookups // 4
+        if len(self._tasks) >= limit:
             self.counters.turned_away += 1
-            raise StoreUnavailable(f"{self._max_lookups} look-ups are waiting for the key store already")
+            raise StoreUnavailable(f"{limit} look-ups are waiting for the key store already")
 
         task = asyncio.create_task(self._look_up(credential, self._generation))
         flight = _Flight(self._generation, task)

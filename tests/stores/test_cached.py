@@ -251,6 +251,27 @@ async def test_too_many_look_ups_at_once_are_turned_away_and_cost_the_store_noth
     assert await story.finder.find(unknown(4)) is None
 
 
+async def test_a_flood_of_unknown_tokens_leaves_places_for_keys_in_use() -> None:
+    story = Story(max_lookups=8, ttl_seconds=30.0)
+    used = credential_of(story.key())
+    await story.finder.find(used)
+    story.clock.advance(31.0)
+    story.store.is_open = False
+    flood = [story.ask(unknown(number)) for number in range(6)]
+    await settle()
+
+    with pytest.raises(StoreUnavailable, match="6 look-ups are waiting"):
+        await story.finder.find(unknown(7))
+    asked = story.ask(used)
+    await settle()
+    story.store.let_go()
+
+    record = await asked
+    assert record is not None
+    assert record.digest == used.digest
+    assert await asyncio.gather(*flood) == [None] * 6
+
+
 # -- one question for all
 
 
