@@ -283,6 +283,8 @@ def _check_upstreams(policy: Policy, settings: Settings) -> None:
             f"the policy sends requests to {names}, and the settings do not locate it; "
             f"add `--upstream {missing[0]}=http://host:port`"
         )
+    for name in sorted(settings.upstreams.keys() - policy.upstreams):
+        _LOG.warning("upstream `%s` is located by the settings, and no route of the policy sends anything there", name)
     for name, url in settings.upstreams.items():
         try:
             UpstreamPool(name, url, now=time.monotonic)

@@ -221,7 +221,7 @@ class ClientConnection(ClientSocket):
             self.faulted(fault)
 
     def _collect(self, awaiting: AwaitingBody) -> None:
-        """Reads the body of a request whose rule needs it; nothing is sent or connected before (D6)."""
+        """Reads the body of a request whose rule needs it; nothing is sent or connected before."""
         length = awaiting.facts.content_length
         limit = awaiting.route.body_limit_bytes
         if length == 0:

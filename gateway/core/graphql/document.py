@@ -1,7 +1,7 @@
 """From a request's text to its `Selection`: tokens counted, parsed once, one operation chosen, remembered by digest.
 
 The only file that parses GraphQL. What the upstream gets is printed from what was parsed here: the chosen operation
-and the fragments that it uses, nothing else of what came (D5).
+and the fragments that it uses, nothing else of what came (law 1).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From the policy document to the compiled policy: whole, or refused with every fault (D16).
+"""From the policy document to the compiled policy: whole, or refused with every fault (law 6).
 
 In order: the scopes and their spellings, the names of routes, the rules against the scopes, replacements, and last
 whether two routes can match one request.
