@@ -253,25 +253,6 @@ def test_readiness_ends_before_the_door_closes(
         assert status_of(f"{serving.url}/things/1", serving.token) == 200
 
 
-def test_the_policy_asked_for_last_is_in_force_however_long_the_one_before_takes(serving: Serving) -> None:
-    policy = serving.folder / "policy.yaml"
-    many = "".join(
-        f'  - {{name: r{number}, match: "GET /r{number}", upstream: things, allow: anyone}}\n' for number in range(800)
-    )
-    policy.write_text(POLICY + many, "utf-8")
-    serving.process.send_signal(signal.SIGHUP)
-    time.sleep(0.2)  # the long one is being read
-    policy.write_text(WIDER, "utf-8")
-    serving.process.send_signal(signal.SIGHUP)
-
-    errors = serving.folder / "stderr"
-    while errors.read_text().count("policy reloaded") < 2:
-        assert serving.process.poll() is None
-
-    assert status_of(f"{serving.url}/things", serving.token) == 200
-    assert status_of(f"{serving.url}/r1", serving.token) == 404
-
-
 @pytest.mark.parametrize("host", ["127.1", "localhost", "0"])
 def test_an_upstream_that_is_a_listener_of_ours_by_another_spelling_is_refused(
     host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
