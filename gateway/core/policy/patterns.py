@@ -26,7 +26,6 @@ _AMBIGUOUS: Final = re.compile(r"%(2f|5c|25|3b|3f|23|[01][0-9a-f]|7f)", re.IGNOR
 _TRIPLET: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]")
-_METHOD_LIKE: Final = re.compile(r"[A-Za-z]+")
 
 
 class Pattern(msgspec.Struct, frozen=True):
