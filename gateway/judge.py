@@ -7,9 +7,8 @@ decision; the two waits that there can be have a type each, so a door cannot for
 
 from __future__ import annotations
 
-from typing import Final
-
-import msgspec
+from dataclasses import dataclass
+from typing import Final, final
 
 from gateway.core.credential import Credential
 from gateway.core.decision import Allowed, decide, decide_graphql, decide_public
@@ -25,46 +24,89 @@ from gateway.core.token_kinds import read_authorization
 from gateway.ports import MISSING, Clock, KeyFinder, Missing, StoreUnavailable
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Snapshot:
     """One policy and what was derived from it. A request keeps the snapshot that it began with."""
 
     policy: Policy
     identity: IdentityLines
 
 
-class Passed(msgspec.Struct, frozen=True):
+@final
+class Passed:
     """The request may be forwarded."""
 
-    allowed: Allowed
-    snapshot: Snapshot
+    __slots__ = ("allowed", "snapshot")
+
+    allowed: Final[Allowed]
+    snapshot: Final[Snapshot]
+
+    def __init__(self, allowed: Allowed, snapshot: Snapshot) -> None:
+        self.allowed = allowed
+        self.snapshot = snapshot
 
 
-class Stopped(msgspec.Struct, frozen=True):
+@final
+class Stopped:
     """The request goes no further. Route, credential and principal are there as far as they were known."""
 
-    because: Refusal | CannotDecide
-    snapshot: Snapshot
-    route: Route | None = None
-    credential: Credential | None = None
-    principal: Principal | None = None
+    __slots__ = ("because", "credential", "principal", "route", "snapshot")
+
+    because: Final[Refusal | CannotDecide]
+    snapshot: Final[Snapshot]
+    route: Final[Route | None]
+    credential: Final[Credential | None]
+    principal: Final[Principal | None]
+
+    def __init__(
+        self,
+        because: Refusal | CannotDecide,
+        snapshot: Snapshot,
+        route: Route | None = None,
+        credential: Credential | None = None,
+        principal: Principal | None = None,
+    ) -> None:
+        self.because = because
+        self.snapshot = snapshot
+        self.route = route
+        self.credential = credential
+        self.principal = principal
 
 
-class AwaitingKey(msgspec.Struct, frozen=True):
+@final
+class AwaitingKey:
     """The key is not in memory: `Judge.on_key` asks the store."""
 
-    facts: RequestFacts
-    snapshot: Snapshot
-    route: Route | Refusal
-    credential: Credential
+    __slots__ = ("credential", "facts", "route", "snapshot")
+
+    facts: Final[RequestFacts]
+    snapshot: Final[Snapshot]
+    route: Final[Route | Refusal]
+    credential: Final[Credential]
+
+    def __init__(self, facts: RequestFacts, snapshot: Snapshot, route: Route | Refusal, credential: Credential) -> None:
+        self.facts = facts
+        self.snapshot = snapshot
+        self.route = route
+        self.credential = credential
 
 
-class AwaitingBody(msgspec.Struct, frozen=True):
+@final
+class AwaitingBody:
     """The rule reads the body: `Judge.on_body` takes it whole, at most `route.body_limit_bytes`."""
 
-    facts: RequestFacts
-    snapshot: Snapshot
-    route: Route
-    principal: Principal
+    __slots__ = ("facts", "principal", "route", "snapshot")
+
+    facts: Final[RequestFacts]
+    snapshot: Final[Snapshot]
+    route: Final[Route]
+    principal: Final[Principal]
+
+    def __init__(self, facts: RequestFacts, snapshot: Snapshot, route: Route, principal: Principal) -> None:
+        self.facts = facts
+        self.snapshot = snapshot
+        self.route = route
+        self.principal = principal
 
 
 _QUERY_AND_HEADER: Final = Refusal(Reason.CREDENTIAL_REPEATED, "a credential in the header and one in the query")
@@ -93,24 +135,24 @@ class Judge:
         """As far as the head and memory lead."""
         snapshot = self.snapshot
         route = snapshot.policy.route_for(facts.method, facts.path)
-        known = None if type(route) is Refusal else route
+        known = None if isinstance(route, Refusal) else route
 
         if facts.query_credential:
             because = _QUERY if facts.authorization is None else _QUERY_AND_HEADER
-            return Stopped(because, snapshot, known)  # type: ignore[arg-type]
+            return Stopped(because, snapshot, known)
 
-        if facts.authorization is None and known is not None and known.is_public:  # type: ignore[union-attr]
-            return self._decided(decide_public(known), facts, snapshot, known, None)  # type: ignore[arg-type]
+        if facts.authorization is None and known is not None and known.is_public:
+            return self._decided(decide_public(known), facts, snapshot, known, None)
 
         credential = read_authorization(facts.authorization)
-        if type(credential) is Refusal:
-            return Stopped(credential, snapshot, known)  # type: ignore[arg-type]
+        if isinstance(credential, Refusal):
+            return Stopped(credential, snapshot, known)
 
-        record = self._keys.cached(credential.digest)  # type: ignore[union-attr]
+        record = self._keys.cached(credential.digest)
         if record is MISSING:
-            return AwaitingKey(facts, snapshot, route, credential)  # type: ignore[arg-type]
+            return AwaitingKey(facts, snapshot, route, credential)
 
-        return self._on_record(facts, snapshot, route, credential, record)  # type: ignore[arg-type]
+        return self._on_record(facts, snapshot, route, credential, record)
 
     async def on_key(self, awaiting: AwaitingKey) -> Passed | Stopped | AwaitingBody:
         """On from a key that was not in memory. A store that cannot answer is no verdict on the key."""
@@ -150,20 +192,20 @@ class Judge:
         record: KeyRecord | Missing | None,
     ) -> Passed | Stopped | AwaitingBody:
         principal = admit(record, credential, self._now())  # type: ignore[arg-type]
-        if type(principal) is Refusal:
-            return Stopped(principal, snapshot, None if type(route) is Refusal else route, credential)  # type: ignore[arg-type]
+        if isinstance(principal, Refusal):
+            return Stopped(principal, snapshot, None if isinstance(route, Refusal) else route, credential)
 
-        if type(route) is Refusal:
+        if isinstance(route, Refusal):
             # Only now: to a caller without a good credential every path looks alike.
-            return Stopped(route, snapshot, None, credential, principal)  # type: ignore[arg-type]
+            return Stopped(route, snapshot, None, credential, principal)
 
-        if route.graphql is not None:  # type: ignore[union-attr]
+        if route.graphql is not None:
             fault = graphql_head_fault(facts)
             if fault is not None:
-                return Stopped(fault, snapshot, route, credential, principal)  # type: ignore[arg-type]
-            return AwaitingBody(facts, snapshot, route, principal)  # type: ignore[arg-type]
+                return Stopped(fault, snapshot, route, credential, principal)
+            return AwaitingBody(facts, snapshot, route, principal)
 
-        return self._decided(decide(route, principal), facts, snapshot, route, principal)  # type: ignore[arg-type]
+        return self._decided(decide(route, principal), facts, snapshot, route, principal)
 
     def _decided(
         self,
@@ -173,7 +215,7 @@ class Judge:
         route: Route,
         principal: Principal | None,
     ) -> Passed | Stopped:
-        if type(decision) is Refusal:
+        if isinstance(decision, Refusal):
             return Stopped(decision, snapshot, route, None, principal)
 
         if facts.content_length != 0:
@@ -182,7 +224,7 @@ class Judge:
             if 0 < route.body_limit_bytes < facts.content_length:
                 return Stopped(Refusal(Reason.BODY_TOO_LARGE), snapshot, route, None, principal)
 
-        return Passed(decision, snapshot)  # type: ignore[arg-type]
+        return Passed(decision, snapshot)
 
 
 def graphql_head_fault(facts: RequestFacts) -> Refusal | None:

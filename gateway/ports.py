@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import msgspec
+from dataclasses import dataclass
+from typing import Final, Protocol, final
 
 from gateway.core.credential import AppId, Credential, CredentialKind, KeyDigest, KeyId
 from gateway.core.outgoing import ResponseFacts
@@ -28,7 +27,8 @@ class Clock(Protocol):
         ...
 
 
-class KeyChange(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class KeyChange:
     """One row of the change feed: something about `key_id` (or about every key of `app_id`) has changed."""
 
     position: int
@@ -74,39 +74,99 @@ class KeyFinder(Protocol):
         ...
 
 
-class Missing(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Missing:
     """Memory cannot answer: ask the store."""
 
 
 MISSING = Missing()
 
 
-class Outcome(msgspec.Struct, frozen=True):
+@final
+class Outcome:
     """How one request ended, said once by the door that served it. Nothing in it is a token or a query string."""
 
-    ref: str
-    verdict: Verdict
-    reason: Reason | None
+    __slots__ = (
+        "app_id",
+        "bytes_in",
+        "bytes_out",
+        "detail",
+        "duration_seconds",
+        "key_id",
+        "kind",
+        "method",
+        "path",
+        "peer",
+        "reason",
+        "ref",
+        "route",
+        "status",
+        "upstream",
+        "upstream_seconds",
+        "verdict",
+    )
+
+    ref: Final[str]
+    verdict: Final[Verdict]
+    reason: Final[Reason | None]
     """None when the request was allowed and answered by the upstream."""
-    status: int
+    status: Final[int]
     """What the client was sent; 0 when nothing could be sent."""
-    method: str
-    path: str
+    method: Final[str]
+    path: Final[str]
     """The canonical path with token-shaped segments masked; empty when the target was refused."""
-    route: str
+    route: Final[str]
     """Name of the route, or `unmatched`."""
-    upstream: str
+    upstream: Final[str]
     """Name of the upstream, or empty when nothing was forwarded."""
-    kind: CredentialKind | None
-    key_id: str
-    app_id: str
-    peer: str
-    duration_seconds: float
-    upstream_seconds: float
+    kind: Final[CredentialKind | None]
+    key_id: Final[str]
+    app_id: Final[str]
+    peer: Final[str]
+    duration_seconds: Final[float]
+    upstream_seconds: Final[float]
     """From the forwarded head to the last byte of the answer; 0 when nothing was forwarded."""
-    bytes_in: int
-    bytes_out: int
-    detail: str = ""
+    bytes_in: Final[int]
+    bytes_out: Final[int]
+    detail: Final[str]
+
+    def __init__(
+        self,
+        ref: str,
+        verdict: Verdict,
+        reason: Reason | None,
+        status: int,
+        method: str,
+        path: str,
+        route: str,
+        upstream: str,
+        kind: CredentialKind | None,
+        key_id: str,
+        app_id: str,
+        peer: str,
+        duration_seconds: float,
+        upstream_seconds: float,
+        bytes_in: int,
+        bytes_out: int,
+        detail: str = "",
+    ) -> None:
+        self.ref = ref
+        self.verdict = verdict
+        self.reason = reason
+        self.status = status
+        self.method = method
+        self.path = path
+        self.route = route
+        self.upstream = upstream
+        self.kind = kind
+        self.key_id = key_id
+        self.app_id = app_id
+        self.peer = peer
+        self.duration_seconds = duration_seconds
+        self.upstream_seconds = upstream_seconds
+        self.bytes_in = bytes_in
+        self.bytes_out = bytes_out
+        self.detail = detail
 
 
 class Recorder(Protocol):

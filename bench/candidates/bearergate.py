@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from bench.processes import CannotRun, free_port, started, wait_until_listening
 from bench.versions import of_packages
 
 _ROOT: Final = Path(__file__).parents[2]
+_COMPILED: Final = _ROOT / "build" / "compiled"
 _SHIPPED: Final = _ROOT / "policies" / "reference.yaml"
 _SCOPES: Final = ("USER_READ", "OFFLOADS_READ")
 
@@ -38,6 +40,11 @@ def _start_proxy(site: Site, stack: ExitStack) -> Service:
     return _start("bearergate", command, free_port(), site, stack)
 
 
+def _start_interpreted(site: Site, stack: ExitStack) -> Service:
+    command = [sys.executable, "-m", "gateway", "serve"]
+    return _start("bearergate-interpreted", command, free_port(), site, stack, compiled=False)
+
+
 def _start_asgi(site: Site, stack: ExitStack) -> Service:
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "bench.apps.asgi_door:app", "--port", str(port), "--no-access-log"]
@@ -45,7 +52,9 @@ def _start_asgi(site: Site, stack: ExitStack) -> Service:
     return _start("bearergate-asgi", command, port, site, stack)
 
 
-def _start(name: str, command: list[str], port: int, site: Site, stack: ExitStack) -> Service:
+def _start(name: str, command: list[str], port: int, site: Site, stack: ExitStack, *, compiled: bool = True) -> Service:
+    if compiled and not _COMPILED.is_dir():
+        raise CannotRun("the data path is not compiled: `make bench` does it where there is a C compiler")
     policy = _SHIPPED
     if site.is_bulk:
         policy = site.folder / "bulk.yaml"
@@ -54,7 +63,7 @@ def _start(name: str, command: list[str], port: int, site: Site, stack: ExitStac
     store = f"sqlite:///{site.folder / 'keys.sqlite3'}"
     log = site.folder / "access.log"
     env = {
-        "PYTHONPATH": str(_ROOT),
+        "PYTHONPATH": os.pathsep.join([str(_COMPILED), str(_ROOT)] if compiled else [str(_ROOT)]),
         "BEARERGATE_POLICY": str(policy),
         "BEARERGATE_UPSTREAMS": json.dumps({"rest": upstream, "graphql": upstream}),
         "BEARERGATE_LISTEN": f"127.0.0.1:{port}",
@@ -80,7 +89,7 @@ def _make_key(store: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    return of_packages("bearergate", "uvicorn", "uvloop", "httptools", "msgspec", "orjson", "graphql-core")
+    return of_packages("bearergate", "mypy", "uvicorn", "uvloop", "httptools", "msgspec", "orjson", "graphql-core")
 
 
 CANDIDATES: Final = (
@@ -92,8 +101,15 @@ CANDIDATES: Final = (
         judges=True,
     ),
     Candidate(
+        "bearergate-interpreted",
+        "the same, as it runs where it was not compiled",
+        _start_interpreted,
+        _versions,
+        judges=True,
+    ),
+    Candidate(
         "bearergate-asgi",
-        "the same through the ASGI door, on uvicorn with httptools",
+        "the compiled one through the ASGI door, on uvicorn with httptools",
         _start_asgi,
         _versions,
         judges=True,

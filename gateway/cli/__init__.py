@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gateway import __version__
+from gateway import DATA_PATH, __version__
 from gateway.cli import apps, demo, keys, policy, serve
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"bearergate {__version__}")
+        typer.echo(f"bearergate {__version__} (data path {DATA_PATH})")
         raise typer.Exit
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from hashlib import sha256
-from typing import Final, NewType
-
-import msgspec
+from typing import Final, NewType, final
 
 KeyId = NewType("KeyId", str)
 KeyDigest = NewType("KeyDigest", bytes)
@@ -33,12 +31,20 @@ def digest_of(token: bytes) -> KeyDigest:
     return KeyDigest(sha256(DIGEST_DOMAIN + token).digest())
 
 
-class Credential(msgspec.Struct, frozen=True):
+@final
+class Credential:
     """A token of a known shape. `key_id` is empty for legacy keys, which carry none and are found by digest."""
 
-    kind: CredentialKind
-    key_id: KeyId
-    digest: KeyDigest
+    __slots__ = ("digest", "key_id", "kind")
+
+    kind: Final[CredentialKind]
+    key_id: Final[KeyId]
+    digest: Final[KeyDigest]
+
+    def __init__(self, kind: CredentialKind, key_id: KeyId, digest: KeyDigest) -> None:
+        self.kind = kind
+        self.key_id = key_id
+        self.digest = digest
 
     def __repr__(self) -> str:
         return f"Credential(kind={self.kind.value!r}, key_id={self.key_id!r})"

@@ -5,9 +5,7 @@ Refused by default at every rung: a kind the rule does not name, a scope that is
 
 from __future__ import annotations
 
-from typing import Final
-
-import msgspec
+from typing import Final, final
 
 from gateway.core.graphql.canonical import canonical_body
 from gateway.core.graphql.request import GraphQLRequest
@@ -22,13 +20,21 @@ _TOKEN_LENGTH: Final = 32
 """The shortest token that a key can be."""
 
 
-class Allowed(msgspec.Struct, frozen=True):
+@final
+class Allowed:
     """The request may be forwarded to `route.upstream`. `body` is what was judged, re-encoded, on GraphQL routes."""
 
-    route: Route
-    principal: Principal | None
+    __slots__ = ("body", "principal", "route")
+
+    route: Final[Route]
+    principal: Final[Principal | None]
     """None on public routes called without a credential."""
-    body: bytes | None = None
+    body: Final[bytes | None]
+
+    def __init__(self, route: Route, principal: Principal | None, body: bytes | None = None) -> None:
+        self.route = route
+        self.principal = principal
+        self.body = body
 
 
 _KIND_NOT_ALLOWED: Final = Refusal(Reason.KIND_NOT_ALLOWED)

@@ -8,9 +8,7 @@ repaired: a path that has two readings is 400, not normalised.
 from __future__ import annotations
 
 import re
-from typing import Final
-
-import msgspec
+from typing import Final, final
 
 from gateway.core.fields import FieldNames, Role
 from gateway.core.reasons import Reason, Refusal
@@ -23,29 +21,82 @@ FIELD_LIMIT_BYTES: Final = 8192
 FIELDS_LIMIT: Final = 100
 
 
-class RequestFacts(msgspec.Struct, frozen=True):
+@final
+class RequestFacts:
     """One request as it is judged and as it will be sent."""
 
-    method: bytes
-    target: bytes
+    __slots__ = (
+        "accept",
+        "authorization",
+        "content_encoding",
+        "content_length",
+        "content_type",
+        "expects_continue",
+        "fields",
+        "has_length",
+        "host",
+        "keeps_alive",
+        "method",
+        "path",
+        "query",
+        "query_credential",
+        "target",
+    )
+
+    method: Final[bytes]
+    target: Final[bytes]
     """Path and query, byte for byte as they came: already canonical."""
-    path: bytes
-    query: bytes
-    host: bytes
-    fields: list[bytes]
+    path: Final[bytes]
+    query: Final[bytes]
+    host: Final[bytes]
+    fields: Final[list[bytes]]
     """What is forwarded of the client's header: `name: `, value, CRLF, `name: `, … in the client's order."""
-    authorization: bytes | None
-    content_type: bytes | None
-    content_encoding: bytes | None
-    accept: bytes
-    content_length: int
+    authorization: Final[bytes | None]
+    content_type: Final[bytes | None]
+    content_encoding: Final[bytes | None]
+    accept: Final[bytes]
+    content_length: Final[int]
     """Bytes of the body; -1 when the body is chunked; 0 when there is none."""
-    has_length: bool
+    has_length: Final[bool]
     """The client wrote a Content-Length, so a body of no bytes is said upstream as well."""
-    keeps_alive: bool
-    expects_continue: bool
-    query_credential: bool
+    keeps_alive: Final[bool]
+    expects_continue: Final[bool]
+    query_credential: Final[bool]
     """The query has a parameter that looks like a credential (B32)."""
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        path: bytes,
+        query: bytes,
+        host: bytes,
+        fields: list[bytes],
+        authorization: bytes | None,
+        content_type: bytes | None,
+        content_encoding: bytes | None,
+        accept: bytes,
+        content_length: int,
+        has_length: bool,
+        keeps_alive: bool,
+        expects_continue: bool,
+        query_credential: bool,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.path = path
+        self.query = query
+        self.host = host
+        self.fields = fields
+        self.authorization = authorization
+        self.content_type = content_type
+        self.content_encoding = content_encoding
+        self.accept = accept
+        self.content_length = content_length
+        self.has_length = has_length
+        self.keeps_alive = keeps_alive
+        self.expects_continue = expects_continue
+        self.query_credential = query_credential
 
 
 _CRLF: Final = b"\r\n"
@@ -86,9 +137,9 @@ def facts_of(
         return Refusal(Reason.METHOD_UNKNOWN, allowed_methods=tuple(known.decode() for known in METHODS))
 
     canonical = canonical_target(target)
-    if type(canonical) is Refusal:
+    if isinstance(canonical, Refusal):
         return canonical
-    path, query = canonical  # type: ignore[misc]
+    path, query = canonical
 
     if len(headers) > FIELDS_LIMIT:
         return Refusal(Reason.HEAD_TOO_LARGE, f"more than {FIELDS_LIMIT} header fields")
@@ -158,9 +209,9 @@ def facts_of(
     content_length = 0
     if length is not None or coding is not None:
         framing = body_length(length, coding, is_http_11)
-        if type(framing) is Refusal:
+        if isinstance(framing, Refusal):
             return framing
-        content_length = framing  # type: ignore[assignment]
+        content_length = framing
 
     if upgrade is not None:
         if content_length != 0:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
-
-import msgspec
 
 
 class Role(IntEnum):
@@ -80,7 +79,8 @@ _DASHED: Final = bytes(byte if chr(byte).isalnum() and byte < 128 else 0x2D for 
 """Every byte but letters and digits as a dash: what a CGI-style upstream would make of a name (C5)."""
 
 
-class Field(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Field:
     """A header field name as it was classified once. `start` is `name: ` in lower case, ready to be written."""
 
     name: bytes

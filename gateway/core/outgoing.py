@@ -7,10 +7,9 @@ then who it is. What stands last was written by us, and nothing of the client's 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
-
-import msgspec
+from typing import Final, final
 
 from gateway.core.facts import RequestFacts
 from gateway.core.principal import Principal
@@ -153,7 +152,8 @@ _RESPONSE_ROLES: Final[dict[bytes, ResponseRole]] = {
 }
 
 
-class ResponseField(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class ResponseField:
     """A response header field name as it was classified once. `start` is `name: `, in the upstream's spelling."""
 
     name: bytes
@@ -183,16 +183,35 @@ class ResponseFieldNames(dict[bytes, ResponseField]):
         return field
 
 
-class ResponseFacts(msgspec.Struct, frozen=True):
+@final
+class ResponseFacts:
     """An upstream's answer as it will be passed on. `fields` are `name: `, value, CRLF, … in the upstream's order."""
 
-    status: int
-    fields: list[bytes]
-    content_length: int
+    __slots__ = ("content_length", "fields", "has_length", "keeps_alive", "says_cache_control", "status")
+
+    status: Final[int]
+    fields: Final[list[bytes]]
+    content_length: Final[int]
     """Bytes; -1: chunked; -2: until the connection ends; 0 also where the status or method allows no body."""
-    has_length: bool
-    keeps_alive: bool
-    says_cache_control: bool
+    has_length: Final[bool]
+    keeps_alive: Final[bool]
+    says_cache_control: Final[bool]
+
+    def __init__(
+        self,
+        status: int,
+        fields: list[bytes],
+        content_length: int,
+        has_length: bool,
+        keeps_alive: bool,
+        says_cache_control: bool,
+    ) -> None:
+        self.status = status
+        self.fields = fields
+        self.content_length = content_length
+        self.has_length = has_length
+        self.keeps_alive = keeps_alive
+        self.says_cache_control = says_cache_control
 
 
 _NAMES: Final = ResponseFieldNames()

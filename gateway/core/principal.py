@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import dataclass
 from typing import Final
-
-import msgspec
 
 from gateway.core.credential import AppId, Credential, CredentialKind, KeyDigest, KeyId
 from gateway.core.lifecycle import KeyState, is_expired
 from gateway.core.reasons import Reason, Refusal
 
 
-class Principal(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Principal:
     """Who is calling. `scopes` are spelled as they were granted; the policy knows their aliases."""
 
     kind: CredentialKind
@@ -22,7 +22,8 @@ class Principal(msgspec.Struct, frozen=True):
     app_features: frozenset[str] = frozenset()
 
 
-class KeyRecord(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
     """What the store knows of one key. Cached as it is: an identity, never a verdict."""
 
     digest: KeyDigest

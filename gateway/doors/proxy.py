@@ -123,13 +123,13 @@ class ClientConnection(ClientSocket):
     def head_read(self) -> None:
         self._begin()
         facts = facts_of(self.method, self.target, self.headers, self.is_http_11)
-        if type(facts) is Refusal:
+        if isinstance(facts, Refusal):
             self._refuse(facts, None)
             return
-        self._facts = facts  # type: ignore[assignment]
-        self._keeps_alive = facts.keeps_alive and not self._services.draining  # type: ignore[union-attr]
-        self._body_ended = facts.content_length == 0  # type: ignore[union-attr]
-        self._go(self._services.judge.on_head(facts))  # type: ignore[arg-type]
+        self._facts = facts
+        self._keeps_alive = facts.keeps_alive and not self._services.draining
+        self._body_ended = facts.content_length == 0
+        self._go(self._services.judge.on_head(facts))
 
     def reading_refused(self, refusal: Refusal) -> None:
         if self._lingers:
@@ -198,16 +198,15 @@ class ClientConnection(ClientSocket):
         self._forwarded_at = 0.0
 
     def _go(self, step: Passed | Stopped | AwaitingKey | AwaitingBody) -> None:
-        kind = type(step)
-        if kind is Passed:
-            self._passed = step  # type: ignore[assignment]
-            self._forward(step)  # type: ignore[arg-type]
-        elif kind is Stopped:
-            self._refuse(step.because, step)  # type: ignore[union-attr, arg-type]
-        elif kind is AwaitingBody:
-            self._collect(step)  # type: ignore[arg-type]
+        if isinstance(step, Passed):
+            self._passed = step
+            self._forward(step)
+        elif isinstance(step, Stopped):
+            self._refuse(step.because, step)
+        elif isinstance(step, AwaitingBody):
+            self._collect(step)
         else:
-            self._start(self._find_key(step))  # type: ignore[arg-type]
+            self._start(self._find_key(step))
 
     async def _find_key(self, awaiting: AwaitingKey) -> None:
         try:
@@ -383,7 +382,7 @@ class ClientConnection(ClientSocket):
         elif self._waits_for_body is not None:
             route, principal = self._waits_for_body.route, self._waits_for_body.principal
         self._drop_upstream()
-        verdict = Verdict.CANNOT_DECIDE if type(because) is CannotDecide else Verdict.REFUSED
+        verdict = Verdict.CANNOT_DECIDE if isinstance(because, CannotDecide) else Verdict.REFUSED
         self._answer(because, verdict, route, principal, kind)
 
     def _answer(

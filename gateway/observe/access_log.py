@@ -7,47 +7,15 @@ is read here.
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Final
 
 import msgspec
 
+from gateway.observe.access_line import AccessLine, DroppedLine, escaped
 from gateway.observe.line_writer import LIMIT_BYTES, LineWriter
 from gateway.observe.sinks import STDOUT, Sink, open_sink
 from gateway.ports import Clock, Outcome
-
-
-class AccessLine(msgspec.Struct, omit_defaults=True, gc=False):
-    """The fields of a line in their order; empty text means that there is none. docs/operations.md explains each."""
-
-    ts: str
-    ref: str
-    outcome: str
-    reason: str
-    status: int
-    method: str
-    path: str
-    route: str
-    upstream: str
-    kind: str
-    key_id: str
-    app_id: str
-    peer: str
-    duration_ms: float
-    upstream_ms: float
-    bytes_in: int
-    bytes_out: int
-    detail: str = ""
-
-
-class DroppedLine(msgspec.Struct):
-    """The line that stands for lines that were dropped before it."""
-
-    ts: str
-    event: str
-    dropped: int
-
 
 LINES_DROPPED: Final = "lines_dropped"
 
@@ -103,10 +71,10 @@ class AccessLog:
         try:
             text = _encode(line)
         except UnicodeEncodeError:  # a lone surrogate
-            text = _escaped(line)
+            text = escaped(line)
         else:
             if not text.isascii() or _DEL in text:
-                text = _escaped(line)
+                text = escaped(line)
         self._offer(text)
 
     def _dropped_line(self, dropped: int) -> bytes:
@@ -126,13 +94,3 @@ def open_access_log(target: str, clock: Clock) -> AccessLog:
 
 def _second_text(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-
-
-def _escaped(line: AccessLine) -> bytes:
-    """The same line with everything outside printable ASCII as `\\uXXXX`."""
-    fields = msgspec.structs.asdict(line)
-    if not line.detail:
-        del fields["detail"]
-    text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"))
-    # DEL stands within strings only, and JSON leaves it as it is.
-    return text.replace("\x7f", "\\u007f").encode("ascii")

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
-from gateway import __version__
+from gateway import DATA_PATH, __version__
 from gateway.observe.counting import Histogram, RequestCounts
 from gateway.observe.key_lookups import KeyLookups
 from gateway.observe.metrics import METRICS, SECONDS_BOUNDS, Metric, MetricKind
@@ -124,7 +124,7 @@ class _GatewayCollector(Collector):
             yield "bearergate_access_log_dropped_total", (), self._readings.access_log_dropped()
         if self._readings.loop_lag_seconds is not None:
             yield "bearergate_event_loop_lag_seconds", (), self._readings.loop_lag_seconds()
-        yield "bearergate_build_info", (__version__,), 1
+        yield "bearergate_build_info", (__version__, DATA_PATH), 1
 
 
 def _family(metric: Metric, samples: Sequence[tuple[tuple[str, ...], float | Histogram]]) -> Family:

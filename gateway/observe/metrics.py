@@ -137,7 +137,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         (),
         "Longest delay of a timer on the event loop in the last 30 seconds.",
     ),
-    Metric("bearergate_build_info", _GAUGE, ("version",), "Always 1; the label is the version that runs."),
+    Metric(
+        "bearergate_build_info",
+        _GAUGE,
+        ("version", "data_path"),
+        "Always 1; the labels are the version that runs, and whether its data path is compiled or interpreted.",
+    ),
 )
 """The one list. `process_*` comes from the Prometheus client library on top of it."""
 

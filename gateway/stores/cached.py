@@ -211,20 +211,25 @@ class CachedKeyFinder:
     async def _look_up(self, credential: Credential, generation: int) -> KeyRecord | _Failed | None:
         # The age of an answer counts from the question: what the store said is at least as old as its saying it.
         asked_at = self._monotonic()
-        try:
-            async with asyncio.timeout(self._lookup_timeout):
-                found = await self._store.find(credential)
-        except TimeoutError:
-            return _Failed(StoreUnavailable(f"the key store did not answer within {self._lookup_timeout} s"))
-        # Also what a store should never raise: the question has no answer, and the followers need to hear so.
-        except Exception as error:
-            return _Failed(error if isinstance(error, StoreUnavailable) else StoreUnavailable(_named(error)))
+        found = await self._ask(credential)
+        if isinstance(found, _Failed):
+            return found
 
         # A right id with a wrong secret is an unknown token: kept as one, so guesses never take the key's place.
         record = found if found is not None and hmac.compare_digest(found.digest, credential.digest) else None
         if generation == self._generation:
             self._keep(credential.digest, record, asked_at)
         return record
+
+    async def _ask(self, credential: Credential) -> KeyRecord | _Failed | None:
+        try:
+            async with asyncio.timeout(self._lookup_timeout):
+                return await self._store.find(credential)
+        except TimeoutError:
+            return _Failed(StoreUnavailable(f"the key store did not answer within {self._lookup_timeout} s"))
+        # Also what a store should never raise: the question has no answer, and the followers need to hear so.
+        except Exception as error:
+            return _failed(error)
 
     def _keep(self, digest: KeyDigest, record: KeyRecord | None, asked_at: float) -> None:
         # Taken out first: what is put in again must become the youngest, and a digest is known or unknown, not both.
@@ -252,5 +257,7 @@ class CachedKeyFinder:
             del self._digests[entry[0].principal.key_id]
 
 
-def _named(error: Exception) -> str:
-    return f"the key store failed ({type(error).__name__})"
+def _failed(error: Exception) -> _Failed:
+    if isinstance(error, StoreUnavailable):
+        return _Failed(error)
+    return _Failed(StoreUnavailable(f"the key store failed ({type(error).__name__})"))

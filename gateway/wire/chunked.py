@@ -14,6 +14,12 @@ class ChunkedInvalid(ValueError):
     """The bytes are no chunked coding that every hop reads alike."""
 
 
+_SIZE: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILER: Final = 3
+
+
 class ChunkedReader:
     """Takes the coding off, in pieces of any size.
 
@@ -23,13 +29,11 @@ class ChunkedReader:
 
     __slots__ = ("_drops_tail", "_line", "_remaining", "_state", "_tail_bytes", "ended")
 
-    _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
-
     def __init__(self, *, drops_tail: bool = False) -> None:
         self._drops_tail = drops_tail
         self._line = bytearray()
         self._remaining = 0
-        self._state = self._SIZE
+        self._state = _SIZE
         self._tail_bytes = 0
         self.ended = False
 
@@ -41,13 +45,13 @@ class ChunkedReader:
         pieces: list[bytes] = []
         place, length = 0, len(data)
         while place < length:
-            if self._state == self._DATA:
+            if self._state == _DATA:
                 piece = data[place : place + self._remaining] if place or self._remaining < length else data
                 pieces.append(piece)
                 place += len(piece)
                 self._remaining -= len(piece)
                 if self._remaining == 0:
-                    self._state = self._DATA_END
+                    self._state = _DATA_END
                 continue
 
             end = data.find(b"\n", place)
@@ -68,13 +72,13 @@ class ChunkedReader:
 
     def _on_line(self, line: bytes) -> bool:
         """Whether the body has ended with this line."""
-        if self._state == self._DATA_END:
+        if self._state == _DATA_END:
             if line:
                 raise ChunkedInvalid("chunk data that goes on beyond its size")
-            self._state = self._SIZE
+            self._state = _SIZE
             return False
 
-        if self._state == self._TRAILER:
+        if self._state == _TRAILER:
             if not line:
                 return True
             self._spend(len(line) + 2)
@@ -87,7 +91,7 @@ class ChunkedReader:
         if not digits or len(digits) > CHUNK_LINE_LIMIT_BYTES - 2 or not _HEX.issuperset(digits):
             raise ChunkedInvalid("a chunk size that is not 1 to 16 hexadecimal digits")
         self._remaining = int(digits, 16)
-        self._state = self._DATA if self._remaining else self._TRAILER
+        self._state = _DATA if self._remaining else _TRAILER
         return False
 
     def _spend(self, count: int) -> None:

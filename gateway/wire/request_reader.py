@@ -27,7 +27,10 @@ _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _KNOWN_METHODS: Final = frozenset(METHODS)
 _ALLOWED_METHODS: Final = tuple(method.decode() for method in METHODS)
 
-HEAD, LENGTH, CHUNKED, HELD = range(4)
+HEAD: Final = 0
+LENGTH: Final = 1
+CHUNKED: Final = 2
+HELD: Final = 3
 """What the next byte belongs to: a head, a body of known length, a chunked body, or nothing yet (it is kept)."""
 
 

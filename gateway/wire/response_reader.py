@@ -17,7 +17,11 @@ from gateway.wire.limits import INFORMATIONAL_LIMIT, RESPONSE_FIELDS_LIMIT, RESP
 _NOT_CONTROL: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
 _LINE_ENDS: Final = tuple(b"\r\n" * count for count in range(RESPONSE_FIELDS_LIMIT + 3))
 
-IDLE, HEAD, LENGTH, CHUNKED, UNTIL_CLOSE = range(5)
+IDLE: Final = 0
+HEAD: Final = 1
+LENGTH: Final = 2
+CHUNKED: Final = 3
+UNTIL_CLOSE: Final = 4
 """What the next byte belongs to: nobody, a head, or a body by its framing."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,10 +49,3 @@ def test_its_text_shows_kind_and_id_and_no_digest() -> None:
     credential = Credential(CredentialKind.API_KEY, KeyId("ek5Tq0aVb81LmZc"), digest_of(API_TOKEN))
 
     assert "Credential(kind='api_key', key_id='ek5Tq0aVb81LmZc')" == repr(credential) == str(credential)
-
-
-def test_a_credential_cannot_be_changed() -> None:
-    credential = Credential(CredentialKind.API_KEY, KeyId("a"), digest_of(b"a"))
-
-    with pytest.raises(AttributeError):
-        credential.key_id = KeyId("b")  # type: ignore[misc]

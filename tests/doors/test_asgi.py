@@ -341,7 +341,7 @@ def test_a_bug_of_ours_is_a_500_that_is_counted_and_nothing_is_forwarded(
         def broken(*_: object) -> None:
             raise ZeroDivisionError("a secret of the client's")
 
-        monkeypatch.setattr("gateway.judge.decide", broken)
+        monkeypatch.setattr(gateway.running.gateway.services.judge, "_now", broken)
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": b"", "more_body": False}
@@ -363,7 +363,7 @@ def test_the_proxy_door_answers_a_bug_of_ours_likewise(
         def broken(*_: object) -> None:
             raise ZeroDivisionError("a secret of the client's")
 
-        monkeypatch.setattr("gateway.judge.decide", broken)
+        monkeypatch.setattr(gateway.running.gateway.services.judge, "_now", broken)
 
         for _ in ("the key is looked up", "the key is in memory"):
             answer = exchange(gateway.port, request(b"GET /items", gateway.keys.a.line))

@@ -284,15 +284,11 @@ def test_an_internal_fault_does_not_quote_the_request_that_met_it(
     tmp_path: Path, logged: Everything, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with running_gateway(tmp_path) as gateway:
-        judge = gateway.running.gateway.services.judge
 
-        class Broken:
-            snapshot = judge.snapshot
+        def broken() -> float:
+            raise RuntimeError(f"met by {gateway.keys.a.token!r}")
 
-            def on_head(self, facts: object) -> None:
-                raise RuntimeError(f"met {facts!r} by {gateway.keys.a.token!r}")
-
-        gateway.running.gateway.services.judge = Broken()  # type: ignore[assignment]
+        gateway.running.gateway.services.judge._now = broken
         got = send(gateway, get(b"/items"))
         places = places_of(gateway, logged, capfd)
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from gateway.core.credential import CredentialKind
 from gateway.core.reasons import Reason, Verdict
 from gateway.observe import metrics
-from gateway.observe.access_log import AccessLine
+from gateway.observe.access_line import AccessLine
 from gateway.observe.metrics import METRICS, Metric, MetricKind
 from gateway.settings import Settings
 
@@ -85,7 +85,7 @@ def metric_of(name: str) -> Metric | None:
 
 def test_each_metric_is_documented_with_its_kind_and_labels() -> None:
     documented = {
-        cells[0].strip("`"): (cells[1], tuple(re.findall(r"`([a-z]+)`", cells[2])))
+        cells[0].strip("`"): (cells[1], tuple(re.findall(r"`([a-z_]+)`", cells[2])))
         for cells in rows(section("metrics.md", "Every metric"))
     }
 
@@ -98,7 +98,7 @@ def test_each_label_is_documented() -> None:
 
     # The rest have their values in the row of the one metric that uses them.
     assert explained <= used
-    assert used - explained == {"result", "content", "state", "revision", "version"}
+    assert used - explained == {"result", "content", "state", "revision", "version", "data_path"}
 
 
 def test_each_metric_has_a_panel_or_a_reason_why_not() -> None:

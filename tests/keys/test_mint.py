@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.core.credential import Credential, CredentialKind, digest_of
 from gateway.core.token_kinds import api_key
 from gateway.keys.mint import BASE62, checksum_holds, checksum_of, mint, mint_app_id, mint_id
+from tests.support.values import fields_of
 
 PUBLISHED_SHAPE = re.compile(r"[A-Za-z0-9]{8,40}\.[A-Za-z0-9]{20,128}")
 
@@ -38,7 +39,8 @@ def test_the_token_parser_reads_what_was_minted(seed: int) -> None:
     key_id, secret = mint(seeded(seed))
     token = secret.reveal().encode()
 
-    assert Credential(CredentialKind.API_KEY, key_id, digest_of(token)) == api_key.read(token)
+    expected = Credential(CredentialKind.API_KEY, key_id, digest_of(token))
+    assert fields_of(expected) == fields_of(api_key.read(token))
 
 
 @given(st.integers(), st.integers(0, 63), st.sampled_from(BASE62))

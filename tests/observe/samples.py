@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
 from prometheus_client import CollectorRegistry
 
 from gateway.core.credential import CredentialKind
@@ -22,6 +21,7 @@ from gateway.observe.readings import (
     UpstreamReading,
 )
 from gateway.ports import Outcome
+from tests.support.values import changed
 
 NOW = 1_795_283_202.125
 """2026-11-21T17:46:42.125Z, exact in binary."""
@@ -48,7 +48,7 @@ ALLOWED = Outcome(
 
 def outcome(**changes: object) -> Outcome:
     """The allowed outcome with some fields changed."""
-    return msgspec.structs.replace(ALLOWED, **changes)
+    return changed(ALLOWED, **changes)
 
 
 class MemorySink:

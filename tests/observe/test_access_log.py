@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.reasons import Reason, Verdict
-from gateway.observe.access_log import AccessLine, AccessLog, open_access_log
+from gateway.observe.access_line import AccessLine
+from gateway.observe.access_log import AccessLog, open_access_log
 from gateway.ports import Outcome
 from tests.observe.samples import ALLOWED, NOW, MemorySink, outcome
 from tests.support.manual_clock import ManualClock
+from tests.support.values import field_names
 
 ANY_TEXT = st.text(st.characters(codec=None))
 TEXT_FIELDS = ("ref", "method", "path", "route", "upstream", "key_id", "app_id", "peer", "detail")
@@ -143,7 +144,7 @@ def test_a_dash_is_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_fields_are_those_of_the_outcome() -> None:
-    of_the_outcome = {field.name for field in msgspec.structs.fields(Outcome)}
+    of_the_outcome = set(field_names(Outcome))
     renamed = {"verdict": "outcome", "duration_seconds": "duration_ms", "upstream_seconds": "upstream_ms"}
 
     assert {renamed.get(name, name) for name in of_the_outcome} | {"ts"} == set(AccessLine.__struct_fields__)

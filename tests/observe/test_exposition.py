@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from gateway import __version__
+from gateway import DATA_PATH, __version__
 from gateway.core.reasons import Reason, Verdict
 from gateway.observe.counting import RequestCounts
 from gateway.observe.key_lookups import KeyLookups
@@ -95,7 +95,7 @@ def test_readings_become_samples() -> None:
         value_of(registry, "bearergate_upstream_connects_total", upstream="rest", result="failed"),
         value_of(registry, "bearergate_access_log_dropped_total"),
         value_of(registry, "bearergate_event_loop_lag_seconds"),
-        value_of(registry, "bearergate_build_info", version=__version__),
+        value_of(registry, "bearergate_build_info", version=__version__, data_path=DATA_PATH),
     ] == [3, 7, 90, 5, 6, 40, 4, 1, 0.25, 0.5, 1, 12, 2, 1, 1, 2, 1, 9, 3, 11, 0.004, 1]
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import Final, NoReturn
+from typing import Final, NoReturn, final
 
-import msgspec
 import orjson
 
 from gateway.core.reasons import Reason, Refusal
@@ -22,12 +21,20 @@ MAX_NUMBER_CHARACTERS: Final = 128
 _MEMBERS: Final = frozenset(("query", "operationName", "variables", "extensions"))
 
 
-class GraphQLRequest(msgspec.Struct, frozen=True):
+@final
+class GraphQLRequest:
     """What a body asks for. `variables` are re-encoded bytes of a JSON object, or empty when absent or null."""
 
-    query: str
-    operation_name: str | None
-    variables: bytes
+    __slots__ = ("operation_name", "query", "variables")
+
+    query: Final[str]
+    operation_name: Final[str | None]
+    variables: Final[bytes]
+
+    def __init__(self, query: str, operation_name: str | None, variables: bytes) -> None:
+        self.query = query
+        self.operation_name = operation_name
+        self.variables = variables
 
 
 _NOT_JSON: Final = Refusal(Reason.JSON_INVALID)

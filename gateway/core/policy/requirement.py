@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
+from dataclasses import dataclass
 
 from gateway.core.principal import Principal
 
 
-class ScopeNeed(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class ScopeNeed:
     """One scope as a requirement asks for it. Without the App feature `only_for`, a grant of it is inert."""
 
     name: str
@@ -22,7 +23,8 @@ class ScopeNeed(msgspec.Struct, frozen=True):
         return not self.only_for or self.only_for in principal.app_features
 
 
-class Requirement(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Requirement:
     """All of `needs`, or any one of them. `needs` is never empty: the compiler refuses an empty list (J7)."""
 
     needs: tuple[ScopeNeed, ...]

@@ -7,10 +7,9 @@ canonical. First the exact paths (one dict per method), then a trie of segments,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
-
-import msgspec
 
 from gateway.core.credential import CredentialKind
 from gateway.core.graphql.limits import GraphQLLimits
@@ -41,7 +40,8 @@ class StatusProfile(Enum):
     LEGACY_200 = "legacy-200"
 
 
-class GraphQLRules(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class GraphQLRules:
     """What a GraphQL route allows, field by field. A root field that is not in `fields` is refused."""
 
     fields: dict[str, dict[CredentialKind, Requirement]]
@@ -52,7 +52,8 @@ class GraphQLRules(msgspec.Struct, frozen=True):
     status_profile: StatusProfile
 
 
-class Route(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Route:
     """One operation that the gateway forwards, and for whom."""
 
     name: str

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.core.graphql import request as module
 from gateway.core.graphql.request import GraphQLRequest, read_request
 from gateway.core.reasons import Reason, Refusal
+from tests.support.values import fields_of
 
 ROOT = Path(__file__).resolve().parents[3]
 VECTORS = Path(os.environ.get("BEARERGATE_VECTORS") or ROOT.parent / "shared" / "vectors") / "json-parsing"
@@ -53,7 +54,7 @@ def nested(depth: int) -> bytes:
     ],
 )  # fmt: skip
 def test_a_request_is_read(body: bytes, expected: GraphQLRequest) -> None:
-    assert expected == read_request(body)
+    assert fields_of(expected) == fields_of(read_request(body))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_spelling_changes_nothing(written: dict[str, object], separators: tuple[
     except UnicodeEncodeError:
         return
 
-    assert read_request(compact) == read_request(text)
+    assert fields_of(read_request(compact)) == fields_of(read_request(text))
 
 
 @given(REQUESTS)
@@ -203,7 +204,7 @@ def test_the_fast_way_is_the_slow_way(written: dict[str, object]) -> None:
         assert isinstance(slow, Refusal)
         assert fast.reason is slow.reason
     else:
-        assert fast == slow
+        assert fields_of(fast) == fields_of(slow)
 
 
 @given(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.core.credential import Credential, CredentialKind, KeyId, digest_of
 from gateway.core.token_kinds import api_key
 from tests.core.samples import API_TOKEN, JWT, LEGACY_TOKEN
+from tests.support.values import fields_of
 
 LETTERS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -26,7 +27,7 @@ KEYS = st.builds(key_of, st.integers(8, 40), st.integers(20, 128), st.integers(0
 def test_a_key_is_its_id_and_a_digest_of_all_of_it() -> None:
     expected = Credential(CredentialKind.API_KEY, KeyId("ek5Tq0aVb81LmZc"), digest_of(API_TOKEN))
 
-    assert expected == api_key.read(API_TOKEN)
+    assert fields_of(expected) == fields_of(api_key.read(API_TOKEN))
 
 
 @pytest.mark.parametrize("token", [b"a" * 8 + b"." + b"b" * 20, b"a" * 40 + b"." + b"b" * 128])
