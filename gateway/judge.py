@@ -14,7 +14,7 @@ from gateway.core.credential import Credential
 from gateway.core.decision import Allowed, decide, decide_graphql, decide_public
 from gateway.core.facts import RequestFacts
 from gateway.core.graphql.document import DocumentCache
-from gateway.core.graphql.request import read_request
+from gateway.core.graphql.request import GraphQLRequest, read_request
 from gateway.core.outgoing import IdentityLines
 from gateway.core.policy.routes import Policy, Route
 from gateway.core.principal import KeyRecord, Principal, admit
@@ -135,7 +135,7 @@ class Judge:
         """As far as the head and memory lead."""
         snapshot = self.snapshot
         route = snapshot.policy.route_for(facts.method, facts.path)
-        known = None if isinstance(route, Refusal) else route
+        known = route if isinstance(route, Route) else None
 
         if facts.query_credential:
             because = _QUERY if facts.authorization is None else _QUERY_AND_HEADER
@@ -145,7 +145,7 @@ class Judge:
             return self._decided(decide_public(known), facts, snapshot, known, None)
 
         credential = read_authorization(facts.authorization)
-        if isinstance(credential, Refusal):
+        if not isinstance(credential, Credential):
             return Stopped(credential, snapshot, known)
 
         record = self._keys.cached(credential.digest)
@@ -169,7 +169,7 @@ class Judge:
         """On with the whole body of a GraphQL request."""
         route, principal, snapshot = awaiting.route, awaiting.principal, awaiting.snapshot
         request = read_request(body)
-        if isinstance(request, Refusal):
+        if not isinstance(request, GraphQLRequest):
             return Stopped(request, snapshot, route, None, principal)
 
         assert route.graphql is not None  # only GraphQL routes wait for a body
@@ -178,7 +178,7 @@ class Judge:
             return Stopped(selection, snapshot, route, None, principal)
 
         decision = decide_graphql(route, principal, request, selection)
-        if isinstance(decision, Refusal):
+        if not isinstance(decision, Allowed):
             return Stopped(decision, snapshot, route, None, principal)
 
         return Passed(decision, snapshot)
@@ -192,10 +192,10 @@ class Judge:
         record: KeyRecord | Missing | None,
     ) -> Passed | Stopped | AwaitingBody:
         principal = admit(record, credential, self._now())  # type: ignore[arg-type]
-        if isinstance(principal, Refusal):
-            return Stopped(principal, snapshot, None if isinstance(route, Refusal) else route, credential)
+        if not isinstance(principal, Principal):
+            return Stopped(principal, snapshot, route if isinstance(route, Route) else None, credential)
 
-        if isinstance(route, Refusal):
+        if not isinstance(route, Route):
             # Only now: to a caller without a good credential every path looks alike.
             return Stopped(route, snapshot, None, credential, principal)
 
@@ -215,7 +215,7 @@ class Judge:
         route: Route,
         principal: Principal | None,
     ) -> Passed | Stopped:
-        if isinstance(decision, Refusal):
+        if not isinstance(decision, Allowed):
             return Stopped(decision, snapshot, route, None, principal)
 
         if facts.content_length != 0:

@@ -137,7 +137,7 @@ def facts_of(
         return Refusal(Reason.METHOD_UNKNOWN, allowed_methods=tuple(known.decode() for known in METHODS))
 
     canonical = canonical_target(target)
-    if isinstance(canonical, Refusal):
+    if not isinstance(canonical, tuple):
         return canonical
     path, query = canonical
 
@@ -209,7 +209,7 @@ def facts_of(
     content_length = 0
     if length is not None or coding is not None:
         framing = body_length(length, coding, is_http_11)
-        if isinstance(framing, Refusal):
+        if not isinstance(framing, int):
             return framing
         content_length = framing
 

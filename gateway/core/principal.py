@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, final
 
 from gateway.core.credential import AppId, Credential, CredentialKind, KeyDigest, KeyId
 from gateway.core.lifecycle import KeyState, is_expired
 from gateway.core.reasons import Reason, Refusal
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who is calling. `scopes` are spelled as they were granted; the policy knows their aliases."""
@@ -22,6 +23,7 @@ class Principal:
     app_features: frozenset[str] = frozenset()
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
     """What the store knows of one key. Cached as it is: an identity, never a verdict."""

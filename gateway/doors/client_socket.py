@@ -30,6 +30,7 @@ class ClientSocket(RequestReader, asyncio.Protocol):
         "_client_ended",
         "_keeps_alive",
         "_lingers",
+        "_monotonic",
         "_peer",
         "_peer_lines",
         "_reads",
@@ -48,6 +49,7 @@ class ClientSocket(RequestReader, asyncio.Protocol):
     def __init__(self, services: Services, server_connections: set[Any], server_tasks: set[asyncio.Task[None]]) -> None:
         super().__init__()
         self._services = services
+        self._monotonic = services.clock.monotonic
         self._server_connections = server_connections
         self._server_tasks = server_tasks
         self._transport: asyncio.Transport
@@ -101,7 +103,7 @@ class ClientSocket(RequestReader, asyncio.Protocol):
         self._peer_lines = peer_lines(self._peer.encode("ascii", "replace"), services.scheme)
         services.connections.add(self)
         self._server_connections.add(self)
-        self.deadline = services.clock.monotonic() + services.timeouts.head
+        self.deadline = self._monotonic() + services.timeouts.head
 
     def data_received(self, data: bytes) -> None:
         if self._lingers:
@@ -117,7 +119,7 @@ class ClientSocket(RequestReader, asyncio.Protocol):
             return
         if self._buffer:
             if was_idle and not self.under_way:
-                self.deadline = self._services.clock.monotonic() + self._services.timeouts.head
+                self.deadline = self._monotonic() + self._services.timeouts.head
             self._read_or_not()
 
     def eof_received(self) -> bool:
@@ -137,7 +139,7 @@ class ClientSocket(RequestReader, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
-        self.deadline = self._services.clock.monotonic() + self._services.timeouts.write_idle
+        self.deadline = self._monotonic() + self._services.timeouts.write_idle
         self.answer_paused()
 
     def resume_writing(self) -> None:
@@ -202,7 +204,7 @@ class ClientSocket(RequestReader, asyncio.Protocol):
         if self._body_ended or self._request_paused:
             self.deadline = NEVER
         else:
-            self.deadline = self._services.clock.monotonic() + self._services.timeouts.body_idle
+            self.deadline = self._monotonic() + self._services.timeouts.body_idle
 
     def _feed_held(self) -> None:
         """Goes on with bytes that came before their turn."""
@@ -239,7 +241,7 @@ class ClientSocket(RequestReader, asyncio.Protocol):
         """On to the next request of this connection."""
         services = self._services
         self.next_request()
-        self.deadline = services.clock.monotonic() + services.timeouts.keep_alive
+        self.deadline = self._monotonic() + services.timeouts.keep_alive
         if self._buffer:
             # Pipelined. Through the loop, so that many requests in one packet do not nest or starve others (K28).
             asyncio.get_running_loop().call_soon(self._feed_held)
@@ -254,7 +256,7 @@ class ClientSocket(RequestReader, asyncio.Protocol):
         self._buffer.clear()
         if self._transport.is_closing():
             return
-        now, timeouts = self._services.clock.monotonic(), self._services.timeouts
+        now, timeouts = self._monotonic(), self._services.timeouts
         if has_read_all or not self._transport.can_write_eof():
             self.deadline = now + timeouts.write_idle
             self._transport.close()

@@ -123,7 +123,7 @@ class ClientConnection(ClientSocket):
     def head_read(self) -> None:
         self._begin()
         facts = facts_of(self.method, self.target, self.headers, self.is_http_11)
-        if isinstance(facts, Refusal):
+        if not isinstance(facts, RequestFacts):
             self._refuse(facts, None)
             return
         self._facts = facts
@@ -183,7 +183,7 @@ class ClientConnection(ClientSocket):
         services = self._services
         self.under_way = True
         services.in_flight += 1
-        self._started_at = services.clock.monotonic()
+        self._started_at = self._monotonic()
         self.deadline = NEVER
         self._ref = ref = services.references.new()
         self._ref_bytes = ref.encode()
@@ -253,7 +253,7 @@ class ClientConnection(ClientSocket):
             self._ref_bytes,
             allowed.body,
         )
-        self._forwarded_at = services.clock.monotonic()
+        self._forwarded_at = self._monotonic()
         exchange = upstream.take()
         if exchange is None:
             self._start(self._connect(upstream))
@@ -460,7 +460,7 @@ class ClientConnection(ClientSocket):
                 self._peer,
                 self._started_at,
                 self._forwarded_at,
-                services.clock.monotonic(),
+                self._monotonic(),
                 self._body_bytes,
                 self._bytes_out,
                 detail,

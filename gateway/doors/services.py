@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import msgspec
+from typing import Protocol, final
 
 from gateway.doors.refs import References
 from gateway.judge import Judge
@@ -22,19 +20,44 @@ class Sweepable(Protocol):
         ...
 
 
-class Services(msgspec.Struct):
+@final
+class Services:
     """The parts behind the doors, and what they hold open now."""
 
-    judge: Judge
-    upstreams: dict[str, Upstream]
-    recorder: Recorder
-    clock: Clock
-    references: References
-    timeouts: Timeouts
-    scheme: bytes = b"http"
-    in_flight: int = 0
-    draining: bool = False
-    connections: set[Sweepable] = msgspec.field(default_factory=set)
+    __slots__ = (
+        "clock",
+        "connections",
+        "draining",
+        "in_flight",
+        "judge",
+        "recorder",
+        "references",
+        "scheme",
+        "timeouts",
+        "upstreams",
+    )
+
+    def __init__(
+        self,
+        *,
+        judge: Judge,
+        upstreams: dict[str, Upstream],
+        recorder: Recorder,
+        clock: Clock,
+        references: References,
+        timeouts: Timeouts,
+        scheme: bytes = b"http",
+    ) -> None:
+        self.judge = judge
+        self.upstreams = upstreams
+        self.recorder = recorder
+        self.clock = clock
+        self.references = references
+        self.timeouts = timeouts
+        self.scheme = scheme
+        self.in_flight = 0
+        self.draining = False
+        self.connections: set[Sweepable] = set()
 
     def sweep(self) -> None:
         """Ends connections that have passed their deadline."""

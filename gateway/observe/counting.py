@@ -6,7 +6,6 @@ call (atomic in CPython), so a scrape may be one request behind itself but never
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Final
 
@@ -21,6 +20,16 @@ _Key = tuple[int, int, int, int]
 _FAILED: Final = Verdict.UPSTREAM_FAILED
 
 
+def _bucket(seconds: float) -> int:
+    """The first bound that holds `seconds`. From the left, where nearly all are: compiled, quicker than a bisection."""
+    place = 0
+    for bound in SECONDS_BOUNDS:
+        if seconds <= bound:
+            break
+        place += 1
+    return place
+
+
 class Histogram:
     """Seconds in buckets: `counts[i]` holds what is at most `SECONDS_BOUNDS[i]`, the last one holds the rest."""
 
@@ -31,7 +40,7 @@ class Histogram:
         self.total_seconds = 0.0
 
     def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
+        self.counts[_bucket(seconds)] += 1
         self.total_seconds += seconds
 
 
@@ -133,7 +142,7 @@ class RequestCounts:
 
         seconds = outcome.duration_seconds
         duration = route.duration
-        duration.counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
+        duration.counts[_bucket(seconds)] += 1
         duration.total_seconds += seconds
         route.bytes_in += outcome.bytes_in
         route.bytes_out += outcome.bytes_out
@@ -141,7 +150,7 @@ class RequestCounts:
         upstream_seconds = outcome.upstream_seconds
         own_seconds = seconds - upstream_seconds if seconds > upstream_seconds else 0.0
         overhead = self.overhead
-        overhead.counts[bisect_left(SECONDS_BOUNDS, own_seconds)] += 1
+        overhead.counts[_bucket(own_seconds)] += 1
         overhead.total_seconds += own_seconds
 
         name = outcome.upstream
@@ -151,7 +160,7 @@ class RequestCounts:
             except KeyError:
                 upstream = self._other_upstream
             duration = upstream.duration
-            duration.counts[bisect_left(SECONDS_BOUNDS, upstream_seconds)] += 1
+            duration.counts[_bucket(upstream_seconds)] += 1
             duration.total_seconds += upstream_seconds
             if verdict is _FAILED:
                 upstream.count_failure(outcome.reason)

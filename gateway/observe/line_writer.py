@@ -18,7 +18,7 @@ from gateway.observe.sinks import STDOUT, Sink, open_sink
 from gateway.ports import Clock
 
 FLUSH_SECONDS: Final = 0.1
-_LINES_AT_ONCE: Final = 128
+_LINES_AT_ONCE: Final = 512
 LIMIT_BYTES: Final = 8 * 1024 * 1024
 """Some 20,000 lines: half a second of full load on one core, and a tenth of what a worker may hold."""
 

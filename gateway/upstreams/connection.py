@@ -44,11 +44,13 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         "_answer_began",
         "_is_paused",
         "_keeps_alive",
+        "_now",
         "_poll",
         "_pool",
         "_request_ended",
         "_sink",
         "_started",
+        "_timeouts",
         "_transport",
         "_was_reused",
         "deadline",
@@ -58,6 +60,8 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
     def __init__(self, pool: Owner) -> None:
         super().__init__()
         self._pool = pool
+        self._now = pool.now
+        self._timeouts = pool.timeouts
         self._sink: ResponseSink | None = None
         self._transport: asyncio.Transport
         self._poll: select.poll | None = None
@@ -90,7 +94,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self.feed(data)
         if self.reading != IDLE and self._answer_began and not self._is_paused:
             # Not where the answer has ended and the sink has sent the next request already: that one set its own.
-            self.deadline = self._pool.now() + self._pool.timeouts.response_idle
+            self.deadline = self._now() + self._timeouts.response_idle
 
     def eof_received(self) -> bool:
         if self._sink is None or not self.feed_end():
@@ -118,7 +122,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self._answer_began = False
         self._started = False
         self.expect_response(answers_head=answers_head)
-        self.deadline = self._pool.now() + self._pool.timeouts.response_head
+        self.deadline = self._now() + self._timeouts.response_head
         self._transport.write(data)
 
     def send_body(self, data: bytes, *, is_chunked: bool) -> None:
@@ -127,7 +131,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         else:
             self._transport.write(data)
         # The upstream is not late while the client is still sending.
-        self.deadline = self._pool.now() + self._pool.timeouts.response_head
+        self.deadline = self._now() + self._timeouts.response_head
 
     def end_body(self, *, is_chunked: bool) -> None:
         self._request_ended = True
@@ -144,7 +148,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         if self.is_open and self._is_paused:
             self._is_paused = False
             self._transport.resume_reading()
-            self.deadline = self._pool.now() + self._pool.timeouts.response_idle
+            self.deadline = self._now() + self._timeouts.response_idle
 
     def abandon(self) -> None:
         self._sink = None
@@ -198,7 +202,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
             if self._is_paused:
                 # The last bytes filled the client's buffer; the next request must hear its own answer.
                 self.resume()
-            self.deadline = self._pool.now() + self._pool.timeouts.upstream_keep_alive
+            self.deadline = self._now() + self._timeouts.upstream_keep_alive
             self._pool.give_back(self)
         else:
             self._discard()

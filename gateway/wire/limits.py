@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
-
-import msgspec
 
 HEAD_LIMIT_BYTES: Final = 32 * 1024
 """Request line and header fields together. Clients and proxies stay below 16 KiB; nginx takes 4 times 8 KiB."""
@@ -22,7 +21,8 @@ LINGER_LIMIT_BYTES: Final = 1024 * 1024
 """Bytes read and thrown away after a refusal that closes, so that the client can read it before the reset."""
 
 
-class Timeouts(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Timeouts:
     """All in seconds. Checked by one sweep every `sweep`, so an effective time-out is up to that much later."""
 
     head: float = 10.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, final
 
 from gateway.core.credential import CredentialKind
 from gateway.core.graphql.limits import GraphQLLimits
@@ -52,6 +52,7 @@ class GraphQLRules:
     status_profile: StatusProfile
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Route:
     """One operation that the gateway forwards, and for whom."""
