@@ -1,8 +1,9 @@
 """The corridor: the one file that knows the order in which a request is judged.
 
-Route, credential, record, principal, and then either the decision or the body that the decision needs. Each step
-takes what the one before it made. When the key is in memory and no body is read, there is no await from head to
-decision; the two waits that there can be have a type each, so a door cannot forget one.
+Host and preflight, where the policy speaks of them; route, credential, record, principal; and then either the decision
+or the body that the decision needs. Each step takes what the one before it made. When the key is in memory and no body
+is read, there is no await from head to decision; the two waits that there can be have a type each, so a door cannot
+forget one.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from gateway.core.credential import Credential
-from gateway.core.decision import Allowed, decide, decide_graphql, decide_public
-from gateway.core.facts import RequestFacts
+from gateway.core.decision import Allowed, Preflight, decide, decide_graphql, decide_preflight, decide_public
+from gateway.core.facts import RequestFacts, value_of
 from gateway.core.graphql.document import DocumentCache
 from gateway.core.graphql.request import GraphQLRequest, read_request
 from gateway.core.outgoing import IdentityLines
+from gateway.core.policy.cors import ORIGIN
 from gateway.core.policy.routes import Policy, Route
 from gateway.core.principal import KeyRecord, Principal, admit
 from gateway.core.reasons import CannotDecide, Reason, Refusal
 from gateway.core.target import parameter_names
-from gateway.core.token_kinds import read_authorization
+from gateway.core.token_kinds import has_token, read_authorization
+from gateway.core.websocket import KEY, PROTOCOL, VERSION, handshake_fault
 from gateway.ports import MISSING, Clock, KeyFinder, Missing, StoreUnavailable
 
 
@@ -112,6 +115,8 @@ class AwaitingBody:
 _QUERY_AND_HEADER: Final = Refusal(Reason.CREDENTIAL_REPEATED, "a credential in the header and one in the query")
 _QUERY: Final = Refusal(Reason.CREDENTIAL_IN_QUERY)
 _BODY_REFUSED: Final = Refusal(Reason.BODY_REFUSED)
+_UPGRADE_REFUSED: Final = Refusal(Reason.UPGRADE_REFUSED, "`Upgrade: websocket`")
+_HOST_UNKNOWN: Final = Refusal(Reason.HOST_UNKNOWN)
 _GRAPHQL_PARAMETERS: Final = frozenset((b"query", b"operationname", b"variables", b"extensions", b"documentid"))
 
 
@@ -131,11 +136,29 @@ class Judge:
         """Judges requests that begin from now on by `policy`."""
         self.snapshot = Snapshot(policy, IdentityLines(policy.scopes))
 
-    def on_head(self, facts: RequestFacts) -> Passed | Stopped | AwaitingKey | AwaitingBody:
+    def on_head(self, facts: RequestFacts) -> Passed | Stopped | AwaitingKey | AwaitingBody | Preflight:
         """As far as the head and memory lead."""
         snapshot = self.snapshot
-        route = snapshot.policy.route_for(facts.method, facts.path)
+        policy = snapshot.policy
+        if policy.hosts is not None and not policy.hosts.serves(facts.host):
+            return Stopped(_HOST_UNKNOWN, snapshot)
+
+        if policy.has_cors and facts.method == b"OPTIONS" and not facts.query_credential:
+            preflight = decide_preflight(policy, facts)
+            if isinstance(preflight, Preflight):
+                return preflight
+            if isinstance(preflight, Allowed):
+                return Passed(preflight, snapshot)
+            if preflight is not None:
+                return Stopped(preflight, snapshot)
+
+        route = policy.route_for(facts.method, facts.path)
         known = route if isinstance(route, Route) else None
+
+        if facts.upgrades:
+            fault = _upgrade_fault(facts, known)
+            if fault is not None:
+                return Stopped(fault, snapshot, known)
 
         if facts.query_credential:
             because = _QUERY if facts.authorization is None else _QUERY_AND_HEADER
@@ -225,6 +248,25 @@ class Judge:
                 return Stopped(Refusal(Reason.BODY_TOO_LARGE), snapshot, route, None, principal)
 
         return Passed(decision, snapshot)
+
+
+def _upgrade_fault(facts: RequestFacts, route: Route | None) -> Refusal | None:
+    """What forbids a WebSocket, before it is asked who wants it; where no route takes one, all paths look alike."""
+    if route is None or not route.is_websocket:
+        return _UPGRADE_REFUSED
+
+    fields = facts.fields
+    fault = handshake_fault(value_of(fields, VERSION), value_of(fields, KEY))
+    if fault:
+        return Refusal(Reason.HEADER_REFUSED, fault)
+    if has_token(value_of(fields, PROTOCOL) or b""):
+        return Refusal(Reason.CREDENTIAL_REPEATED, "a token among the WebSocket protocols")  # D22
+
+    origin = None if route.cors is None else value_of(fields, ORIGIN)
+    if route.cors is not None and origin is not None and origin not in route.cors.origins:
+        # Browsers open WebSockets to every origin, without a preflight and with cookies.
+        return Refusal(Reason.CORS_REFUSED, f"not an origin of route `{route.name}`")
+    return None
 
 
 def graphql_head_fault(facts: RequestFacts) -> Refusal | None:

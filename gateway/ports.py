@@ -217,6 +217,14 @@ class UpstreamExchange(Protocol):
 
     def end_body(self, *, is_chunked: bool) -> None: ...
 
+    def await_switch(self) -> None:
+        """After `send` of a request for a WebSocket: a 101 may answer it. It starts an answer like any other."""
+        ...
+
+    def tunnel_to(self, sink: ResponseSink) -> None:
+        """After a 101: `sink` hears what comes, which may take any time; `send_body` sends on."""
+        ...
+
     def pause(self) -> None:
         """Reads no more of the answer for now."""
         ...
@@ -243,6 +251,13 @@ class Upstream(Protocol):
         """A connection that is open and clean, or None: then `connect`."""
         ...
 
-    async def connect(self) -> UpstreamExchange:
-        """A new connection. Raises: UpstreamFailed"""
+    async def connect(self, instead_of: UpstreamExchange | None = None) -> UpstreamExchange:
+        """A new connection. `instead_of` is the one that failed: then to another endpoint, where there is one.
+
+        Raises: UpstreamFailed
+        """
+        ...
+
+    def may_retry(self) -> bool:
+        """Whether one more attempt at a request is within the budget of retries. If so, it is counted."""
         ...

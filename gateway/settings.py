@@ -9,10 +9,11 @@ import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -44,13 +45,18 @@ class TimeoutSettings(BaseModel):
 
     head: float = _seconds(10.0)
     body_idle: float = _seconds(15.0)
+    body_rate: float = Field(default=240.0, ge=0, le=1e9, allow_inf_nan=False)
+    """Bytes a second, not seconds."""
     keep_alive: float = _seconds(75.0)
+    crowded_keep_alive: float = _seconds(1.0)
     write_idle: float = _seconds(60.0)
     linger: float = _seconds(2.0)
     connect: float = _seconds(2.0)
     response_head: float = _seconds(30.0)
     response_idle: float = _seconds(60.0)
     upstream_keep_alive: float = _seconds(45.0)
+    request: float = Field(default=0.0, ge=0, le=86_400.0, allow_inf_nan=False)
+    """The whole of it with an upstream; 0 for as long as bytes come."""
     sweep: float = _seconds(0.25, at_most=5.0)
 
     def wire(self) -> Timeouts:
@@ -73,6 +79,36 @@ class KeyCacheSettings(BaseModel):
     """Seconds between two looks at the change feed."""
 
 
+class UpstreamSettings(BaseModel):
+    """How one upstream is spoken to, beside where it is; see `docs/upstreams.md`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._:\[\]-]{1,255}$")
+    """The `Host` that it is sent, where that is not the one of its first URL."""
+    queue: int = Field(default=64, ge=0, le=100_000)
+    """Requests that may wait for a connection."""
+    queue_timeout: float = _seconds(1.0, at_most=60.0)
+    retry_percent: float = Field(default=20.0, ge=0, le=100, allow_inf_nan=False)
+    eject_after: int = Field(default=5, ge=0, le=1_000)
+    """Requests in a row without an answer; 0 never leaves an endpoint out."""
+    eject_time: float = _seconds(1.0, at_most=3_600.0)
+    eject_time_max: float = _seconds(30.0, at_most=3_600.0)
+    check_path: str | None = Field(default=None, pattern=r"^/[!-~]{0,2000}$")
+    """What is asked for by health checks; none are made without it."""
+    check_interval: float = _seconds(5.0, at_most=3_600.0)
+    check_timeout: float = _seconds(2.0, at_most=60.0)
+    dns_refresh: float = _seconds(30.0, at_most=3_600.0)
+    dns_keep: float = _seconds(300.0)
+    ca_file: Path | None = None
+    """The certificates that are trusted, instead of the machine's."""
+    certificate: Path | None = None
+    """Our own, for upstreams that ask for one."""
+    certificate_key: Path | None = None
+    server_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._:-]{1,253}$")
+    """The name that its certificate has to bear, where that is not the host of the URL."""
+
+
 class Settings(BaseSettings):
     """The whole configuration of one gateway process."""
 
@@ -83,13 +119,33 @@ class Settings(BaseSettings):
     policy: Path
     """A policy file, or a folder of them."""
     upstreams: dict[str, str]
-    """Where each upstream that the policy names is: `{"rest": "http://127.0.0.1:9000"}`."""
+    """Where each upstream that the policy names is: `{"rest": "http://127.0.0.1:9000"}`. Several URLs of one upstream
+    are a list, or a text with commas between them, which is what they are here; see `endpoints`."""
     listen: str = "127.0.0.1:8080"
     admin_listen: str = "127.0.0.1:9090"
     store: str = "sqlite:///bearergate.sqlite3"
     access_log: str = "-"
     """`-` is standard output, `none` is none, anything else is a file."""
     upstream_max_connections: PositiveInt = 1024
+    """To each endpoint of an upstream."""
+    upstream_defaults: UpstreamSettings = UpstreamSettings()
+    """For every upstream."""
+    upstream_options: dict[str, UpstreamSettings] = {}
+    """The same for one upstream, by its name; what it leaves out is as in `upstream_defaults`."""
+    max_connections: PositiveInt = 8192
+    """From clients; fewer where the process may not open as many files."""
+    max_connections_per_peer: int = Field(default=0, ge=0)
+    """From one address; 0 is any number, as a balancer in front needs it."""
+    trusted_proxies: list[str] = []
+    """Networks whose `X-Forwarded-For` and PROXY protocol are believed: `["10.0.0.0/8"]`."""
+    proxy_protocol: bool = False
+    """Every connection begins with a header of the PROXY protocol, and comes from a trusted proxy."""
+    tls_certificate: Path | None = None
+    """A PEM file with the certificate and its chain: clients are then answered by TLS."""
+    tls_key: Path | None = None
+    """Its key, where that is not in the same file."""
+    reuse_port: bool = False
+    """Lets the next process listen on the same port before this one has ended."""
     public_scheme: Literal["http", "https"] = "http"
     """How clients reach us: `https` where something before us ends TLS. Upstreams hear it as `x-forwarded-proto`."""
     drain_delay: float = Field(default=0.0, ge=0, le=600, allow_inf_nan=False)
@@ -99,11 +155,64 @@ class Settings(BaseSettings):
     timeouts: TimeoutSettings = TimeoutSettings()
     key_cache: KeyCacheSettings = KeyCacheSettings()
 
+    @field_validator("upstreams", mode="before")
+    @classmethod
+    def _join_lists(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {
+            name: ",".join(urls) if isinstance(urls, list) and all(isinstance(url, str) for url in urls) else urls
+            for name, urls in value.items()
+        }
+
+    def endpoints(self, name: str) -> tuple[str, ...]:
+        """The URLs of one upstream, one for each endpoint, in their order."""
+        return tuple(url for part in self.upstreams[name].split(",") if (url := part.strip()))
+
+    def options_of(self, name: str) -> UpstreamSettings:
+        """How one upstream is spoken to: its own options over those for all."""
+        own = self.upstream_options.get(name)
+        if own is None:
+            return self.upstream_defaults
+        return self.upstream_defaults.model_copy(update=own.model_dump(exclude_unset=True))
+
     @field_validator("listen", "admin_listen")
     @classmethod
     def _is_address(cls, value: str) -> str:
-        address(value)
+        listen_address(value)
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: list[str]) -> list[str]:
+        for text in value:
+            try:
+                ip_network(text)
+            except ValueError as fault:
+                raise ValueError(f"`{text}` is no network such as `10.0.0.0/8`: {fault}") from fault
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError("proxy_protocol: anybody could claim any address; list the proxies in `trusted_proxies`")
+        if self.tls_key is not None and self.tls_certificate is None:
+            raise ValueError("tls_key: there is no certificate for it; set `tls_certificate`")
+        return self
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Like `address`, with `unix:/path` as (path, -1) and `fd:3` as ("", 3). Raises: ValueError"""
+    kind, _, rest = text.partition(":")
+    if kind == "unix":
+        if not rest.startswith("/"):
+            raise ValueError(f"`{text}` has no absolute path, as in `unix:/run/bearergate/http.sock`")
+        return rest, -1
+    if kind == "fd":
+        if not (rest.isascii() and rest.isdigit()):
+            raise ValueError(f"`{text}` has no number, as in `fd:3`")
+        return "", int(rest)
+    return address(text)
 
 
 def address(text: str) -> tuple[str, int]:

@@ -282,6 +282,34 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                     ),
                 ),
             ),
+            Panel(
+                "Endpoints",
+                "Endpoints that are sent requests, and those that are left out because they failed.",
+                SHORT,
+                (
+                    (
+                        f"sum by (upstream, state) (bearergate_upstream_endpoints{{{HERE}}})",
+                        "{{upstream}} {{state}}",
+                    ),
+                    (rate("bearergate_upstream_ejections_total", "upstream"), "{{upstream}} left out per second"),
+                ),
+            ),
+            Panel(
+                "Queue and retries",
+                "Requests that wait for a connection, those that waited in vain, and second attempts.",
+                SHORT,
+                (
+                    (f"sum by (upstream) (bearergate_upstream_queue{{{HERE}}})", "{{upstream}} waiting"),
+                    (
+                        rate("bearergate_upstream_queue_refusals_total", "upstream") + " > 0",
+                        "{{upstream}} in vain per second",
+                    ),
+                    (
+                        rate("bearergate_upstream_retries_total", "upstream, result") + " > 0",
+                        "{{upstream}} retries {{result}} per second",
+                    ),
+                ),
+            ),
         ),
     ),
     (

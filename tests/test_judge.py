@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.credential import Credential, CredentialKind, KeyDigest
-from gateway.core.decision import Allowed
+from gateway.core.decision import Allowed, Preflight
 from gateway.core.facts import RequestFacts
 from gateway.core.lifecycle import KeyState
 from gateway.core.policy.routes import Route
@@ -17,6 +17,7 @@ from gateway.core.principal import KeyRecord
 from gateway.core.reasons import CannotDecide, Reason, Refusal
 from gateway.judge import AwaitingBody, AwaitingKey, Judge, Passed, Stopped, graphql_head_fault
 from gateway.ports import MISSING, KeyFinder, Missing, StoreUnavailable
+from tests.core.policy.support import compiled
 from tests.core.samples import (
     API_TOKEN,
     JWT,
@@ -486,7 +487,9 @@ async def judged(keys: Keys, head: RequestFacts, body: bytes) -> Passed | Stoppe
     assert isinstance(step, AwaitingKey) is False or not keys.remembers
     if isinstance(step, AwaitingKey):
         step = await judge.on_key(step)
-    return judge.on_body(step, body) if isinstance(step, AwaitingBody) else step
+    step = judge.on_body(step, body) if isinstance(step, AwaitingBody) else step
+    assert not isinstance(step, Preflight)
+    return step
 
 
 def at_once(walk: Coroutine[object, object, Passed | Stopped]) -> Passed | Stopped:
@@ -517,3 +520,89 @@ def test_a_key_in_memory_and_one_in_the_store_are_judged_alike(
     looked_up = at_once(judged(Keys(*records, remembers=False), head, body))
 
     assert told(cached) == told(looked_up)
+
+
+# -- what is judged before anybody is asked who they are
+
+LIVE = compiled(
+    "version: 1\n"
+    "hosts: [api.example]\n"
+    "scopes: {R: {means: read}}\n"
+    "routes:\n"
+    "  - name: live\n"
+    "    match: GET /live\n"
+    "    upstream: rest\n"
+    "    allow: {api_key: R}\n"
+    "    websocket: true\n"
+    "    cors: {origins: [https://app.example]}\n"
+    "  - {name: plain, match: GET /plain, upstream: rest, allow: anyone}\n"
+)
+WEBSOCKET = ((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"))
+HANDSHAKE = (*WEBSOCKET, (b"Sec-WebSocket-Version", b"13"), (b"Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="))
+
+
+def opened(
+    *headers: tuple[bytes, bytes], target: bytes = b"/live", host: bytes = b"api.example"
+) -> tuple[object, Keys]:
+    keys = Keys(record(API_TOKEN, "R"))
+    return Judge(LIVE, keys, ManualClock()).on_head(facts(*headers, target=target, host=host)), keys
+
+
+def test_a_websocket_with_a_good_key_passes() -> None:
+    step, _ = opened(*HANDSHAKE, GOOD)
+
+    assert isinstance(step, Passed)
+    assert isinstance(opened(*HANDSHAKE, GOOD, (b"Origin", b"https://app.example"))[0], Passed)
+    assert isinstance(opened(GOOD)[0], Passed)
+
+
+@pytest.mark.parametrize(
+    ("headers", "target", "reason"),
+    [
+        (HANDSHAKE, b"/live", Reason.CREDENTIAL_MISSING),
+        ((*HANDSHAKE, bearer(LEGACY_TOKEN)), b"/live", Reason.TOKEN_UNKNOWN),
+    ],
+)
+def test_a_websocket_is_judged_like_any_get(headers: Headers, target: bytes, reason: Reason) -> None:
+    assert reason is reason_of(opened(*headers, target=target)[0])
+
+
+@pytest.mark.parametrize(
+    ("headers", "target", "reason"),
+    [
+        ((*HANDSHAKE, GOOD), b"/plain", Reason.UPGRADE_REFUSED),
+        ((*HANDSHAKE, GOOD), b"/nothing", Reason.UPGRADE_REFUSED),
+        ((*WEBSOCKET, GOOD), b"/live", Reason.HEADER_REFUSED),
+        (
+            (*HANDSHAKE, GOOD, (b"Sec-WebSocket-Protocol", b"bearer, " + API_TOKEN)),
+            b"/live",
+            Reason.CREDENTIAL_REPEATED,  # D22
+        ),
+        ((*HANDSHAKE, GOOD, (b"Origin", b"https://evil.example")), b"/live", Reason.CORS_REFUSED),
+    ],
+)
+def test_a_websocket_that_may_not_be_is_refused_before_a_key_is_asked(
+    headers: Headers, target: bytes, reason: Reason
+) -> None:
+    step, keys = opened(*headers, target=target)
+
+    assert reason is reason_of(step)
+    assert [] == keys.asked
+
+
+def test_another_host_is_refused_before_a_route_is_looked_up() -> None:
+    step, keys = opened(GOOD, host=b"other.example")
+
+    assert Reason.HOST_UNKNOWN is reason_of(step)
+    assert stopped(step).route is None
+    assert [] == keys.asked
+
+
+def test_a_preflight_asks_for_no_key() -> None:
+    keys = Keys(record(API_TOKEN, "R"))
+    asked = [(b"Origin", b"https://app.example"), (b"Access-Control-Request-Method", b"GET"), GOOD]
+
+    step = Judge(LIVE, keys, ManualClock()).on_head(facts(*asked, method=b"OPTIONS", target=b"/live"))
+
+    assert isinstance(step, Preflight)
+    assert [] == keys.asked

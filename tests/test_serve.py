@@ -115,7 +115,9 @@ def serving_gateway(tmp_path: Path, upstream: RecordingUpstream) -> Iterator[Ser
         ports = None
         while ports is None:
             assert process.poll() is None, (tmp_path / "stderr").read_text()
-            ports = re.search(r"serving on 127.0.0.1:(\d+), admin on port (\d+)", (tmp_path / "stderr").read_text())
+            ports = re.search(
+                r"serving on 127.0.0.1:(\d+), admin on 127.0.0.1:(\d+)", (tmp_path / "stderr").read_text()
+            )
         url, admin = (f"http://127.0.0.1:{port}" for port in ports.groups())
         yield Serving(process, url, admin, tmp_path, new.token.reveal(), new.key.id, store)
     finally:

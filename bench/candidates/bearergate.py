@@ -15,7 +15,8 @@ from bench.versions import of_packages
 
 _ROOT: Final = Path(__file__).parents[2]
 _COMPILED: Final = _ROOT / "build" / "compiled"
-_SHIPPED: Final = _ROOT / "policies" / "reference.yaml"
+SHIPPED: Final = _ROOT / "policies" / "reference.yaml"
+_MANY_ROUTES: Final = 10_000
 _SCOPES: Final = ("USER_READ", "OFFLOADS_READ")
 
 _BULK: Final = """
@@ -35,9 +36,23 @@ routes:
 """
 
 
-def _start_proxy(site: Site, stack: ExitStack) -> Service:
+def start_proxy(site: Site, stack: ExitStack, policy: Path | None = None, admin_port: int = 0) -> Service:
+    """The proxy door with `policy`, by default the shipped one. Raises: CannotRun"""
     command = [sys.executable, "-m", "gateway", "serve"]
-    return _start("bearergate", command, free_port(), site, stack)
+    return _start("bearergate", command, free_port(), site, stack, policy=policy, admin_port=admin_port)
+
+
+def _start_with_many_routes(site: Site, stack: ExitStack) -> Service:
+    policy = site.folder / "policy"
+    policy.mkdir()
+    (policy / "reference.yaml").write_bytes(SHIPPED.read_bytes())
+    lines = ["version: 1", "routes:"]
+    for number in range(_MANY_ROUTES):
+        path = f"/many/{number % 100}/group{number // 100}/items" + ("/{id}" if number % 2 else "")
+        rule = f'match: "GET {path}", upstream: rest, allow: {{api_key: USER_READ}}'
+        lines.append(f"  - {{name: many.{number}, {rule}}}")
+    (policy / "many.yaml").write_text("\n".join(lines) + "\n")
+    return start_proxy(site, stack, policy)
 
 
 def _start_interpreted(site: Site, stack: ExitStack) -> Service:
@@ -52,10 +67,20 @@ def _start_asgi(site: Site, stack: ExitStack) -> Service:
     return _start("bearergate-asgi", command, port, site, stack)
 
 
-def _start(name: str, command: list[str], port: int, site: Site, stack: ExitStack, *, compiled: bool = True) -> Service:
+def _start(
+    name: str,
+    command: list[str],
+    port: int,
+    site: Site,
+    stack: ExitStack,
+    *,
+    compiled: bool = True,
+    policy: Path | None = None,
+    admin_port: int = 0,
+) -> Service:
     if compiled and not _COMPILED.is_dir():
         raise CannotRun("the data path is not compiled: `make bench` does it where there is a C compiler")
-    policy = _SHIPPED
+    policy = policy or SHIPPED
     if site.is_bulk:
         policy = site.folder / "bulk.yaml"
         policy.write_text(_BULK)
@@ -67,7 +92,7 @@ def _start(name: str, command: list[str], port: int, site: Site, stack: ExitStac
         "BEARERGATE_POLICY": str(policy),
         "BEARERGATE_UPSTREAMS": json.dumps({"rest": upstream, "graphql": upstream}),
         "BEARERGATE_LISTEN": f"127.0.0.1:{port}",
-        "BEARERGATE_ADMIN_LISTEN": "127.0.0.1:0",
+        "BEARERGATE_ADMIN_LISTEN": f"127.0.0.1:{admin_port}",
         "BEARERGATE_STORE": store,
         "BEARERGATE_ACCESS_LOG": str(log),
     }
@@ -96,9 +121,15 @@ CANDIDATES: Final = (
     Candidate(
         "bearergate",
         "`bearergate serve`: key cache, shipped policy, metrics, access log to a file, all guards",
-        _start_proxy,
+        start_proxy,
         _versions,
         judges=True,
+    ),
+    Candidate(
+        "bearergate-10000-routes",
+        "the same with 10,000 routes more in its policy",
+        _start_with_many_routes,
+        _versions,
     ),
     Candidate(
         "bearergate-interpreted",

@@ -56,9 +56,9 @@ _AUTH: Final = """
 _UNBUFFERED: Final = "proxy_buffering off; proxy_request_buffering off;"
 
 
-def start_upstream(folder: Path, core: int, stack: ExitStack) -> int:
+def start_upstream(folder: Path, core: int, stack: ExitStack, port: int = 0) -> int:
     """The upstream that answers everything with `ANSWER`; its port. Raises: CannotRun"""
-    port = free_port()
+    port = port or free_port()
     _start("upstream", _UPSTREAM.format(port=port, answer=ANSWER.decode()), folder, core, port, stack)
     return port
 

@@ -6,14 +6,22 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gateway.assembly import CannotStart
 from gateway.assembly.gateway import SYSTEM_CLOCK, Gateway
 from gateway.assembly.serving import Server, admin_server, listening
 from gateway.ports import Clock
 from gateway.settings import Settings, read_settings
+
+_LAX_SERVERS: Final = {
+    "uvicorn.protocols.http.h11_impl": "uvicorn with h11",
+    "granian.asgi": "granian",
+    "hypercorn.app_wrappers": "hypercorn",
+}
+"""By a module that is loaded where they serve, and nowhere else."""
 
 
 class AsgiApplication:
@@ -46,6 +54,7 @@ class AsgiApplication:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _open(self) -> None:
+        _check_server()
         with contextlib.ExitStack() as undo:
             listener = undo.enter_context(listening(self._settings.admin_listen, "admin_listen"))
             gateway = Gateway(self._settings, clock=self._clock)
@@ -70,3 +79,17 @@ def asgi_app() -> AsgiApplication:
     """Configured by the environment, for `uvicorn --factory gateway.assembly.asgi:asgi_app`. Raises: SettingsInvalid"""
     config = os.environ.get("BEARERGATE_CONFIG")
     return AsgiApplication(read_settings(Path(config) if config else None))
+
+
+def _check_server() -> None:
+    """Not under a server that takes for framing what a hop before it may not have seen as such (A1, A12, A14).
+
+    Facts: a scope does not name its server. What each one lets through is measured by a test and in `docs/asgi.md`.
+    Raises: CannotStart
+    """
+    for module, server in _LAX_SERVERS.items():
+        if module in sys.modules:
+            raise CannotStart(
+                f"{server} lets requests through that two hops may read differently (docs/asgi.md); "
+                "run uvicorn with `--http httptools`, or `bearergate serve`"
+            )

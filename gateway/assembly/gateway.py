@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gateway.admin.health import Check, Readiness
 from gateway.assembly import CannotStart
+from gateway.assembly.files import places_for
 from gateway.core.policy.faults import PolicyInvalid
 from gateway.core.policy.routes import Policy
 from gateway.doors.asgi import AsgiDoor
@@ -39,7 +40,10 @@ from gateway.settings import Settings
 from gateway.stores import open_key_store
 from gateway.stores.cached import CachedKeyFinder
 from gateway.stores.feed import ChangeFeed
-from gateway.upstreams.pool import UpstreamPool
+from gateway.upstreams.balancer import BalancedUpstream
+from gateway.upstreams.opening import open_upstream
+from gateway.upstreams.options import UpstreamOptions
+from gateway.wire.forwarded import TrustedProxies
 
 _LOG: Final = logging.getLogger("bearergate")
 
@@ -70,6 +74,7 @@ class Gateway:
         self._stale = ""
         self._reloading = asyncio.Lock()
         timeouts = settings.timeouts.wire()
+        self.upstreams = {name: _opened_upstream(name, settings, clock) for name in settings.upstreams}
         self.counts = RequestCounts()
         self.counts.follow([route.name for route in policy.routes], settings.upstreams)
         self.access_log = _access_log(settings.access_log, clock)
@@ -96,16 +101,6 @@ class Gateway:
         )
         self.feed = ChangeFeed(self._store, self.keys, clock, poll_seconds=cache.poll, ttl_seconds=cache.ttl)
         self.judge = Judge(policy, self.keys, clock)
-        self.upstreams = {
-            name: UpstreamPool(
-                name,
-                url,
-                now=clock.monotonic,
-                timeouts=timeouts,
-                max_connections=settings.upstream_max_connections,
-            )
-            for name, url in settings.upstreams.items()
-        }
         self.services = Services(
             judge=self.judge,
             upstreams=dict(self.upstreams),
@@ -113,7 +108,11 @@ class Gateway:
             clock=clock,
             references=References(os.urandom),
             timeouts=timeouts,
-            scheme=settings.public_scheme.encode(),
+            scheme=b"https" if settings.tls_certificate else settings.public_scheme.encode(),
+            max_connections=places_for(settings.max_connections),
+            max_connections_per_peer=settings.max_connections_per_peer,
+            trusted=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
+            takes_proxy_protocol=settings.proxy_protocol,
         )
         self._store_answers = True
         self._loop_lag = LoopLag(clock)
@@ -139,8 +138,8 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.keys.aclose()
         await self._store.aclose()
-        for pool in self.upstreams.values():
-            pool.close()
+        for upstream in self.upstreams.values():
+            upstream.close()
         if self.access_log is not None:
             self.access_log.writer.close()
 
@@ -195,8 +194,8 @@ class Gateway:
         while True:
             await asyncio.sleep(seconds)
             self.services.sweep()
-            for pool in self.upstreams.values():
-                pool.sweep()
+            for upstream in self.upstreams.values():
+                upstream.sweep()
             self._say_if_the_store_came_or_went()
 
     @property
@@ -250,12 +249,19 @@ class Gateway:
     def _upstreams(self) -> Mapping[str, UpstreamReading]:
         return {
             name: UpstreamReading(
-                idle=pool.idle_count,
-                busy=pool.open_count - pool.idle_count,
-                connected=pool.connects["opened"],
-                connect_failures=pool.connects["failed"] + pool.connects["timeout"],
+                idle=upstream.idle_count,
+                busy=upstream.open_count - upstream.idle_count,
+                connected=sum(pool.connects["opened"] for pool in upstream.pools),
+                connect_failures=sum(pool.connects["failed"] + pool.connects["timeout"] for pool in upstream.pools),
+                endpoints=len(upstream.pools),
+                endpoints_out=sum(pool.health.is_out for pool in upstream.pools),
+                ejections=sum(pool.health.ejections for pool in upstream.pools),
+                retries=upstream.budget.made,
+                retries_refused=upstream.budget.refused,
+                waiting=len(upstream.line.waiting),
+                turned_away=upstream.line.turned_away,
             )
-            for name, pool in self.upstreams.items()
+            for name, upstream in self.upstreams.items()
         }
 
 
@@ -285,8 +291,19 @@ def _check_upstreams(policy: Policy, settings: Settings) -> None:
         )
     for name in sorted(settings.upstreams.keys() - policy.upstreams):
         _LOG.warning("upstream `%s` is located by the settings, and no route of the policy sends anything there", name)
-    for name, url in settings.upstreams.items():
-        try:
-            UpstreamPool(name, url, now=time.monotonic)
-        except (ValueError, UnicodeError) as fault:
-            raise CannotStart(f"upstreams: {fault}") from fault
+    for name in sorted(settings.upstream_options.keys() - settings.upstreams.keys()):
+        raise CannotStart(f"upstream_options: there is no upstream `{name}`; `upstreams` has to locate it")
+
+
+def _opened_upstream(name: str, settings: Settings, clock: Clock) -> BalancedUpstream:
+    try:
+        return open_upstream(
+            name,
+            settings.endpoints(name),
+            now=clock.monotonic,
+            timeouts=settings.timeouts.wire(),
+            max_connections=settings.upstream_max_connections,
+            options=UpstreamOptions(**settings.options_of(name).model_dump()),
+        )
+    except ValueError as fault:  # UnicodeError is one
+        raise CannotStart(f"upstreams: {fault}") from fault

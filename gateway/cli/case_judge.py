@@ -9,7 +9,7 @@ import msgspec
 from gateway.cli.cases import Case, Expectation, Token
 from gateway.core.answers import answer_to
 from gateway.core.credential import AppId, Credential, CredentialKind, KeyDigest, KeyId
-from gateway.core.decision import INTROSPECTION
+from gateway.core.decision import INTROSPECTION, Preflight
 from gateway.core.facts import facts_of
 from gateway.core.graphql.document import DocumentCache
 from gateway.core.graphql.request import read_request
@@ -72,14 +72,18 @@ class Difference(msgspec.Struct, frozen=True):
 
 def judge_case(policy: Policy, case: Case) -> Seen:
     """What the gateway would answer to the request of `case` under `policy`."""
-    headers = [(b"Host", b"gateway.example")]
+    headers = [(b"Host", case.host.encode() or _host_of(policy))]
     authorization = _authorization(case.token)
+    method = case.method.encode()
+    if case.preflight_from:
+        headers += [(b"Origin", case.preflight_from.encode()), (b"Access-Control-Request-Method", method)]
+        method, authorization = b"OPTIONS", None
     if authorization is not None:
         headers.append((b"Authorization", authorization))
-    if case.body is not None:
+    if case.body is not None and not case.preflight_from:
         headers += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(case.body))]
 
-    facts = facts_of(case.method.encode(), case.target.encode(), headers, is_http_11=True)
+    facts = facts_of(method, case.target.encode(), headers, is_http_11=True)
     if isinstance(facts, Refusal):
         return _refused(policy, facts, None, frozenset())
 
@@ -90,9 +94,13 @@ def judge_case(policy: Policy, case: Case) -> Seen:
     if isinstance(step, Stopped):
         return _refused(policy, step.because, step.route, _rules_met(step.route, case.body, step.because.reason))
 
+    if isinstance(step, Preflight):
+        none = frozenset[str]()
+        return Seen(Verdict.PREFLIGHT.value, 204, "", none, none, step.route.name, "", none, none)
+
     assert isinstance(step, Passed)  # made-up keys are always in memory
     route, principal = step.allowed.route, step.allowed.principal
-    rules = _rules_met(route, case.body, None)
+    rules = frozenset[str]() if case.preflight_from else _rules_met(route, case.body, None)
     scopes = frozenset[str]() if principal is None else _scopes_used(route, rules, principal)
     return Seen(Verdict.ALLOWED.value, None, "", frozenset(), frozenset(), route.name, "", rules, scopes)
 
@@ -175,6 +183,11 @@ def _authorization(token: Token) -> bytes | None:
     if token.word == "user_token":
         return b"Bearer " + _USER_TOKEN
     return b"Bearer " + _TOKENS[token.kind or CredentialKind.API_KEY]
+
+
+def _host_of(policy: Policy) -> bytes:
+    """One that the policy serves."""
+    return b"gateway.example" if policy.hosts is None else policy.hosts.written[0].replace("*", "any").encode()
 
 
 class _StoppedClock:

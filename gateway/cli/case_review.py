@@ -45,7 +45,7 @@ def advice_on(document: PolicyDocument, judged: Iterable[tuple[Case, Seen]]) -> 
     advice = [_say_why(case, seen) for case, seen in judged if not case.expect.says_why]
 
     met = {(seen.route, rule) for _, seen in judged for rule in seen.rules}
-    reached = {seen.route for _, seen in judged}
+    reached = {seen.route for case, seen in judged if not case.preflight_from}
     for route in document.routes:
         if route.name.value not in reached:
             advice.append(_left_out(route.name, f"route `{route.name.value}` is reached by no case", _BOTH))

@@ -18,13 +18,13 @@ from gateway.core.policy.values import Values
 from gateway.core.reasons import Reason, Verdict
 from gateway.policy_files import MAX_FILE_BYTES, read_tree
 
-CASE_KEYS: Final = ("it", "token", "send", "variables", "operation_name", "body", "expect")
+CASE_KEYS: Final = ("it", "host", "token", "send", "preflight", "variables", "operation_name", "body", "expect")
 EXPECT_KEYS: Final = ("outcome", "status", "reason", "missing", "fields", "route")
 TOKEN_WORDS: Final = ("none", "malformed", "unknown", "revoked", "expired")
 TOKEN_KEYS: Final = ("api_key", "legacy_key", "user_token", "features")
 
 REASONS: Final = tuple(reason.label for reason in Reason)
-OUTCOMES: Final = (Verdict.ALLOWED.value, Verdict.REFUSED.value)
+OUTCOMES: Final = (Verdict.ALLOWED.value, Verdict.REFUSED.value, Verdict.PREFLIGHT.value)
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -63,6 +63,10 @@ class Case(msgspec.Struct, frozen=True):
     target: str
     body: bytes | None
     expect: Expectation
+    host: str = ""
+    """What is in `Host`; by default a host of the policy."""
+    preflight_from: str = ""
+    """The origin of a page: then what is sent is what a browser asks before it sends the request."""
 
 
 def read_cases(path: Path) -> tuple[Case, ...]:
@@ -121,6 +125,10 @@ def _case(values: Values, node: Node) -> Case | None:
     if "operation_name" in members:
         name = values.text(members["operation_name"][1], "operation_name", "Offloads")
     raw = values.text(members["body"][1], "body", "'{}'") if "body" in members else None
+    host = values.text(members["host"][1], "host", "api.example.com") if "host" in members else None
+    origin = (
+        values.text(members["preflight"][1], "preflight", _EXAMPLES["preflight"]) if "preflight" in members else None
+    )
     if it is None or token is None or send is None or expect is None:
         return None
 
@@ -137,12 +145,23 @@ def _case(values: Values, node: Node) -> Case | None:
         if variables is not None:
             request["variables"] = variables
         body = orjson.dumps(request)
-    return Case(it.value, it.place, token, method, target, body, expect)
+    return Case(
+        it.value,
+        it.place,
+        token,
+        method,
+        target,
+        body,
+        expect,
+        "" if host is None else host.value,
+        "" if origin is None else origin.value,
+    )
 
 
 _EXAMPLES: Final = {
     "it": "refuses a key without the scope",
     "send": "GET /v2/users/u1",
+    "preflight": "https://app.example.com",
     "expect": "{status: 403, reason: scope_missing, missing: [USER_READ]}",
 }
 _SEND: Final = re.compile(r"([A-Za-z]+) (/\S*)(?:\s+(\S.*))?", re.DOTALL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ from gateway.settings import SettingsInvalid, read_settings
 def serve(
     policy: Annotated[Path | None, typer.Option(help="A policy file, or a folder of them.")] = None,
     upstream: Annotated[
-        list[str] | None, typer.Option(help="Where an upstream of the policy is: NAME=http://host:port. Repeatable.")
+        list[str] | None, typer.Option(help="Where an upstream is: NAME=http://host:port[,…]. Repeatable.")
     ] = None,
     listen: Annotated[str | None, typer.Option(help="host:port for clients; port 0 takes a free one.")] = None,
     admin_listen: Annotated[str | None, typer.Option(help="host:port for /metrics, /livez and /readyz.")] = None,
@@ -27,6 +28,8 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="A TOML file with settings.", envvar="BEARERGATE_CONFIG")] = None,
 ) -> None:
     """Runs the gateway. Every option can also be set as BEARERGATE_… in the environment, or in the file."""
+    # Until there is a loop to handle it: a supervisor that reloads early must not end what it has just started.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from gateway.assembly.serving import serve as serve_until_told  # noqa: PLC0415 - half a second that no other command needs
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.core.policy.cors import Lines
 from gateway.core.policy.routes import ErrorShape, StatusProfile
 from gateway.core.reasons import CannotDecide, Reason, Refusal
 
@@ -105,6 +106,11 @@ def answer_to(
         (b"x-gateway-request-id", ref.encode()),
     )
     return Answer(status, tuple(fields), msgspec.json.encode(body), reason.closes)
+
+
+def preflight_answer(lines: Lines, *, ref: str) -> Answer:
+    """The answer to a CORS preflight that is granted."""
+    return Answer(204, (*lines, (b"cache-control", b"no-store"), (b"x-gateway-request-id", ref.encode())), b"", False)
 
 
 def challenge(reason: Reason, missing_scopes: tuple[str, ...] = ()) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from gateway.core.facts import RequestFacts, value_of
 from gateway.core.graphql.canonical import canonical_body
 from gateway.core.graphql.request import GraphQLRequest
 from gateway.core.graphql.selection import Selection
-from gateway.core.policy.routes import Route
+from gateway.core.policy.cors import ORIGIN, REQUEST_METHOD, Lines
+from gateway.core.policy.routes import Policy, Route
 from gateway.core.principal import Principal
 from gateway.core.reasons import Reason, Refusal
 
@@ -37,7 +39,51 @@ class Allowed:
         self.body = body
 
 
+@final
+class Preflight:
+    """A CORS preflight that is answered here, with these header lines. Nothing is forwarded, nobody is asked for."""
+
+    __slots__ = ("lines", "route")
+
+    route: Final[Route]
+    """What the page wants to call."""
+    lines: Final[Lines]
+
+    def __init__(self, route: Route, lines: Lines) -> None:
+        self.route = route
+        self.lines = lines
+
+
 _KIND_NOT_ALLOWED: Final = Refusal(Reason.KIND_NOT_ALLOWED)
+_NO_CORS_METHOD: Final = Refusal(Reason.CORS_REFUSED, "no route of the path with that method has `cors`")
+_BODY_REFUSED: Final = Refusal(Reason.BODY_REFUSED, "a preflight with a body")
+
+
+def decide_preflight(policy: Policy, facts: RequestFacts) -> Preflight | Allowed | Refusal | None:
+    """The judgement of an OPTIONS request as a CORS preflight, or None where it is none (B29, C30).
+
+    None too where no route of the path has `cors`: then it is judged like any other request. An `Allowed` goes to the
+    upstream of a route with `cors: pass`, for nobody; it opens the OPTIONS of a preflight and nothing else.
+    """
+    origin, method = value_of(facts.fields, ORIGIN), value_of(facts.fields, REQUEST_METHOD)
+    if origin is None or method is None:
+        return None
+    routes = policy.cors_routes(facts.path)
+    if not routes:
+        return None
+
+    if facts.content_length != 0:
+        return _BODY_REFUSED
+    route = routes.get(method)
+    if route is None:
+        return _NO_CORS_METHOD
+    if route.cors is None:
+        return Allowed(route, None)
+    if origin not in route.cors.origins:
+        return Refusal(Reason.CORS_REFUSED, f"not an origin of route `{route.name}`")
+
+    alike = [name for name, other in routes.items() if other.cors is route.cors]
+    return Preflight(route, route.cors.preflight_lines(origin, alike, route.takes_body))
 
 
 def decide_public(route: Route) -> Allowed | Refusal:

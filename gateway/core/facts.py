@@ -41,6 +41,7 @@ class RequestFacts:
         "query",
         "query_credential",
         "target",
+        "upgrades",
     )
 
     method: Final[bytes]
@@ -63,6 +64,8 @@ class RequestFacts:
     expects_continue: Final[bool]
     query_credential: Final[bool]
     """The query has a parameter that looks like a credential (B32)."""
+    upgrades: Final[bool]
+    """It asks for a WebSocket."""
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class RequestFacts:
         keeps_alive: bool,
         expects_continue: bool,
         query_credential: bool,
+        upgrades: bool,
     ) -> None:
         self.method = method
         self.target = target
@@ -97,6 +101,7 @@ class RequestFacts:
         self.keeps_alive = keeps_alive
         self.expects_continue = expects_continue
         self.query_credential = query_credential
+        self.upgrades = upgrades
 
 
 _CRLF: Final = b"\r\n"
@@ -113,11 +118,13 @@ _CONNECTION: Final = int(Role.CONNECTION)
 _EXPECT: Final = int(Role.EXPECT)
 _UPGRADE: Final = int(Role.UPGRADE)
 _CONTENT_ENCODING: Final = int(Role.CONTENT_ENCODING)
+_OVERRIDE: Final = int(Role.OVERRIDE)
 _CREDENTIAL_PARAMETERS: Final = frozenset((b"access_token", b"api_key", b"token"))
 _NAMES: Final = FieldNames()
 _HOST_AND_PORT: Final = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
+_HALF_AN_UPGRADE: Final = Refusal(Reason.UPGRADE_REFUSED, "`Upgrade: websocket` without all that belongs to it")
 _REPEATED: Final = {
     Role.AUTHORIZATION: Refusal(Reason.CREDENTIAL_REPEATED, "more than one `Authorization`"),
     Role.HOST: Refusal(Reason.HOST_INVALID, "more than one `Host`"),
@@ -200,6 +207,8 @@ def facts_of(
             if content_encoding is not None:
                 return Refusal(Reason.HEADER_REFUSED, "more than one `content-encoding`")
             content_encoding = value
+        elif role == _OVERRIDE:
+            return Refusal(Reason.HEADER_REFUSED, f"`{field.name.decode()}`: the method is that of the request line")
         else:
             return Refusal(Reason.HEADER_REFUSED, "a header name that is no token, or has `_` in it")
 
@@ -213,11 +222,17 @@ def facts_of(
             return framing
         content_length = framing
 
+    upgrades = False
     if upgrade is not None:
         if content_length != 0:
             return Refusal(Reason.FRAMING_AMBIGUOUS, "`Upgrade` together with a body")
         if b"websocket" in upgrade.lower():
-            return Refusal(Reason.UPGRADE_REFUSED, "`Upgrade: websocket`")
+            nominated = connection is not None and b"upgrade" in connection_options(connection)
+            if upgrade.lower() != b"websocket" or not (
+                nominated and is_http_11 and method == b"GET" and length is None
+            ):
+                return _HALF_AN_UPGRADE
+            upgrades = True
 
     if expect is not None and expect.lower() != b"100-continue":
         return Refusal(Reason.EXPECTATION_REFUSED)
@@ -246,7 +261,16 @@ def facts_of(
         keeps_alive,
         expect is not None,
         bool(query) and not _CREDENTIAL_PARAMETERS.isdisjoint(parameter_names(query)),
+        upgrades,
     )
+
+
+def value_of(fields: list[bytes], start: bytes) -> bytes | None:
+    """The value of the forwarded field that begins with `start` (`name: `), or None; of several, the first."""
+    for place in range(0, len(fields), 3):
+        if fields[place] == start:
+            return fields[place + 1]
+    return None
 
 
 def host_is_valid(host: bytes) -> bool:
@@ -286,9 +310,14 @@ _KEEP_ALIVE: Final = (b"keep-alive", b"Keep-Alive")
 _NEVER_NOMINATED: Final = frozenset((b"cookie: ", b"origin: ", b"accept: ", b"user-agent: ", b"range: ", b"if-range: "))
 
 
+def connection_options(connection: bytes) -> set[bytes]:
+    """What `Connection` says, in lower case."""
+    return {option.strip().lower() for option in connection.split(b",")}
+
+
 def _without_nominated(connection: bytes, keeps_alive: bool, fields: list[bytes]) -> tuple[bool, list[bytes]]:
     """(keeps alive, fields) after `Connection`: options that name a field take it out (RFC 9110 section 7.6.1)."""
-    options = {option.strip().lower() for option in connection.split(b",")}
+    options = connection_options(connection)
     if b"close" in options:
         keeps_alive = False
     nominated = {option + b": " for option in options} - _NEVER_NOMINATED

@@ -26,6 +26,8 @@ class Role(IntEnum):
     SINGLE = 12
     """Forwarded, and refused when it comes twice (C20)."""
     REFUSE = 13
+    OVERRIDE = 14
+    """Refused: it asks for another method than the request line (B27)."""
 
 
 _ROLES: Final[dict[bytes, Role]] = {
@@ -44,6 +46,11 @@ _ROLES: Final[dict[bytes, Role]] = {
     b"range": Role.SINGLE,
     b"if-range": Role.SINGLE,
     b"user-agent": Role.SINGLE,
+    b"access-control-request-method": Role.SINGLE,
+    b"access-control-request-headers": Role.SINGLE,
+    b"sec-websocket-key": Role.SINGLE,
+    b"sec-websocket-version": Role.SINGLE,
+    b"sec-websocket-protocol": Role.SINGLE,
     # Hop by hop (RFC 9110 section 7.6.1), whether nominated or not (C13).
     b"keep-alive": Role.DROP,
     b"proxy-authorization": Role.DROP,
@@ -55,18 +62,18 @@ _ROLES: Final[dict[bytes, Role]] = {
     b"http2-settings": Role.DROP,
     # Credentials that are not read here do not pass either (D14).
     b"x-api-key": Role.DROP,
-    # Where the client claims to be, or what it claims to have asked for: rebuilt by us, or gone (C7, B26, B27).
+    # Where the client claims to be, or what it claims to have asked for: rebuilt by us, or gone (C7, B26).
     b"forwarded": Role.DROP,
     b"x-real-ip": Role.DROP,
     b"cf-connecting-ip": Role.DROP,
     b"true-client-ip": Role.DROP,
     b"x-client-ip": Role.DROP,
     b"x-cluster-client-ip": Role.DROP,
-    b"x-http-method": Role.DROP,
-    b"x-http-method-override": Role.DROP,
-    b"x-method-override": Role.DROP,
     b"x-request-id": Role.DROP,
     b"via": Role.DROP,
+    b"x-http-method": Role.OVERRIDE,
+    b"x-http-method-override": Role.OVERRIDE,
+    b"x-method-override": Role.OVERRIDE,
 }
 _DROPPED_PREFIXES: Final = (b"x-gateway-", b"x-forwarded-", b"x-original-", b"x-rewrite-", b"x-envoy-")
 
@@ -98,12 +105,10 @@ def classify(name: bytes) -> Field:
 
     dashed = lower.translate(_DASHED)
     role = _ROLES.get(lower, Role.FORWARD)
-    if (
-        dashed.startswith(_DROPPED_PREFIXES)
-        or dashed in (b"x-forwarded", b"x-gateway")
-        or (dashed != lower and dashed in _ROLES)
-    ):
+    if dashed.startswith(_DROPPED_PREFIXES) or dashed in (b"x-forwarded", b"x-gateway"):
         role = Role.DROP
+    elif dashed != lower and dashed in _ROLES:
+        role = Role.OVERRIDE if _ROLES[dashed] is Role.OVERRIDE else Role.DROP
     if lower not in _ROLES and lower.translate(None, _NO_LETTERS) in _NEVER_ALIKE:
         # `Transfer---Encoding`, `Host!`: some hop may take for the real one what would pass here as another (A10, C9).
         role = Role.REFUSE

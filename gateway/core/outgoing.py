@@ -91,7 +91,7 @@ def request_head(
     elif facts.content_length < 0:
         framing = b"transfer-encoding: chunked\r\n"
     else:
-        framing = b""
+        framing = _UPGRADE if facts.upgrades else b""
     return b"".join(
         (
             facts.method,
@@ -119,6 +119,7 @@ def without_fields(fields: list[bytes], starts: frozenset[bytes]) -> list[bytes]
 
 _PARTIAL: Final = frozenset((b"range: ", b"if-range: "))
 """A part of a GraphQL answer is no answer (C21)."""
+_UPGRADE: Final = b"connection: upgrade\r\nupgrade: websocket\r\n"
 _WITH_CONTENT: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
@@ -278,6 +279,9 @@ def response_facts(
     if length is not None and not (length.isdigit() and len(length) <= 18):
         return "`Content-Length` is not 1 to 18 digits"
 
+    if status == 101:
+        # Read on only where it was asked for: from here to the end, every byte is the other protocol's.
+        return ResponseFacts(status, fields, -2, False, False, True)
     if answers_head or status in (204, 304):
         # The length says what a GET would have had; no byte of it follows.
         declared = int(length) if length is not None and status != 204 else 0

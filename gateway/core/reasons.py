@@ -20,6 +20,8 @@ class Verdict(Enum):
     CANNOT_DECIDE = "cannot_decide"
     UPSTREAM_FAILED = "upstream_failed"
     CLIENT_GONE = "client_gone"
+    PREFLIGHT = "preflight"
+    """A CORS preflight that was answered here: nobody was asked who they are, and nothing was forwarded."""
 
 
 class Reason(Enum):
@@ -64,6 +66,8 @@ class Reason(Enum):
     APP_INACTIVE = ("app_inactive", 401, "invalid_token", False, "the token is not valid")
 
     # -- the policy
+    HOST_UNKNOWN = ("host_unknown", 421, "", False, "this host is not served here")
+    CORS_REFUSED = ("cors_refused", 403, "", False, "this may not be called from that origin")
     ROUTE_UNKNOWN = ("route_unknown", 404, "", False, "there is nothing here")
     METHOD_NOT_ALLOWED = ("method_not_allowed", 405, "", False, "this method is not allowed here")
     KIND_NOT_ALLOWED = ("kind_not_allowed", 403, "insufficient_scope", False, "this kind of token may not do this")

@@ -11,10 +11,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from gateway.core.answers import answer_to
+from gateway.core.answers import answer_to, preflight_answer
+from gateway.core.decision import Preflight
 from gateway.core.facts import RequestFacts, facts_of
 from gateway.core.fields import has_control_bytes
 from gateway.core.outgoing import ResponseFacts, peer_lines, request_head
+from gateway.core.policy.cors import without_cors
 from gateway.core.policy.routes import Route
 from gateway.core.principal import Principal
 from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
@@ -34,6 +36,7 @@ WATCH_AFTER_SECONDS: Final = 0.5
 """A request that takes longer than this is worth a task that notices when its client leaves."""
 
 _NO_RAW_PATH: Final = CannotDecide(Reason.INTERNAL_FAULT, "the ASGI server gives no `raw_path`")
+_NO_WEBSOCKET: Final = Refusal(Reason.UPGRADE_REFUSED, "`Upgrade: websocket`, which this door does not tunnel")
 _NOT_HTTP_1: Final = Refusal(Reason.VERSION_UNSUPPORTED)
 _CONTROL_BYTES: Final = Refusal(Reason.REQUEST_MALFORMED, "a control byte in a header value")
 
@@ -116,7 +119,10 @@ class _Request:
             return
 
         self._facts = facts
-        step: Passed | Stopped | AwaitingKey | AwaitingBody = judge.on_head(facts)
+        if facts.upgrades:
+            await self._answer(send, Stopped(_NO_WEBSOCKET, judge.snapshot))
+            return
+        step: Passed | Stopped | AwaitingKey | AwaitingBody | Preflight = judge.on_head(facts)
         route: Route | None = None
         principal: Principal | None = None
         try:
@@ -132,6 +138,9 @@ class _Request:
                 )
             if isinstance(step, Stopped):
                 await self._answer(send, step)
+                return
+            if isinstance(step, Preflight):
+                await self._answer_preflight(send, step)
                 return
             route, principal = step.allowed.route, step.allowed.principal
             await self._forward(step, facts, receive, send)
@@ -181,10 +190,11 @@ class _Request:
         streams = allowed.body is None and facts.content_length != 0
         self._forwarded = services.clock.monotonic()
         exchange = upstream.take()
-        may_retry = self._method in (b"GET", b"HEAD") and not streams
+        may_retry = self._method in (b"GET", b"HEAD", b"OPTIONS") and not streams
+        failed: UpstreamExchange | None = None
         while True:
             try:
-                exchange = exchange or await upstream.connect()
+                exchange = exchange or await upstream.connect(failed)
             except UpstreamFailed as fault:
                 await self._upstream_failed(send, passed, Failure(fault.reason, fault.detail))
                 return
@@ -197,9 +207,9 @@ class _Request:
             if queue.failure is None:
                 self._record(Verdict.ALLOWED, None, allowed.route, allowed.principal, "")
                 return
-            if queue.failure.retriable and may_retry:
-                # RFC 9110 9.2.2: once more, on a new connection (R9).
-                may_retry, exchange = False, None
+            if queue.failure.retriable and may_retry and upstream.may_retry():
+                # RFC 9110 9.2.2: once more, on a new connection, to another endpoint where there is one (R9).
+                may_retry, failed, exchange = False, exchange, None
                 continue
             await self._upstream_failed(send, passed, queue.failure)
             return
@@ -276,13 +286,17 @@ class _Request:
 
     def _start_message(self, facts: ResponseFacts, route: Route) -> Message:
         self._status = facts.status
-        pieces = facts.fields
+        cors, request = route.cors, self._facts
+        assert request is not None  # set before
+        pieces = facts.fields if cors is None else without_cors(facts.fields)
         headers = [(pieces[at][:-2].lower(), pieces[at + 1]) for at in range(0, len(pieces), 3)]
         if facts.has_length:
             headers.append((b"content-length", b"%d" % facts.content_length))
         if not facts.says_cache_control and not route.is_public:
             headers.append((b"cache-control", b"private"))
         headers += route.deprecated
+        if cors is not None:
+            headers += cors.lines_for(request.fields)
         headers.append((b"x-gateway-request-id", self._ref.encode()))
         return {"type": "http.response.start", "status": facts.status, "headers": headers}
 
@@ -315,6 +329,8 @@ class _Request:
         )
         self._status = answer.status
         headers = [*answer.fields, *(route.deprecated if route else ()), (b"content-length", b"%d" % len(answer.body))]
+        if route is not None and route.cors is not None and facts is not None:
+            headers += route.cors.lines_for(facts.fields)
         if answer.closes or facts is None or facts.content_length != 0:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -325,6 +341,13 @@ class _Request:
             verdict = Verdict.CANNOT_DECIDE if isinstance(because, CannotDecide) else Verdict.REFUSED
         kind = None if stopped.credential is None else stopped.credential.kind
         self._record(verdict, because.reason, route, stopped.principal, because.detail, kind)
+
+    async def _answer_preflight(self, send: Send, preflight: Preflight) -> None:
+        answer = preflight_answer(preflight.lines, ref=self._ref)
+        self._status = answer.status
+        await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.fields)})
+        await send({"type": "http.response.body", "body": b""})
+        self._record(Verdict.PREFLIGHT, None, preflight.route, None, "")
 
     def _record(
         self,

@@ -11,21 +11,25 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway.core.answers import answer_to
+from gateway.core.answers import answer_to, preflight_answer
 from gateway.core.credential import CredentialKind
-from gateway.core.facts import RequestFacts, facts_of
-from gateway.core.outgoing import ResponseFacts, request_head
+from gateway.core.decision import Preflight
+from gateway.core.facts import RequestFacts, facts_of, value_of
+from gateway.core.outgoing import ResponseFacts, peer_lines, request_head
 from gateway.core.policy.routes import Route
 from gateway.core.principal import Principal
 from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
+from gateway.core.websocket import KEY, answer_fault
 from gateway.doors.client_socket import NEVER, ClientSocket
 from gateway.doors.faults import log_fault
 from gateway.doors.outcomes import outcome_of
 from gateway.doors.services import Services
-from gateway.doors.writing import our_own, passed_on
+from gateway.doors.tunnel import Tunnel
+from gateway.doors.writing import our_own, passed_on, switched
 from gateway.judge import AwaitingBody, AwaitingKey, Passed, Snapshot, Stopped
 from gateway.ports import Upstream, UpstreamExchange, UpstreamFailed
 from gateway.wire.chunked import LAST_CHUNK, chunk_head
+from gateway.wire.forwarded import client_and_hops, scheme_by
 
 _ALLOWED: Final = Verdict.ALLOWED
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -45,8 +49,9 @@ class ClientConnection(ClientSocket):
 
     __slots__ = (
         "_body",
-        "_body_bytes",
         "_bytes_out",
+        "_client",
+        "_client_lines",
         "_facts",
         "_forwarded_at",
         "_passed",
@@ -72,13 +77,14 @@ class ClientConnection(ClientSocket):
         self._waits_for_body: AwaitingBody | None = None
         # One buffer, not a list of pieces: a client decides how many pieces there are.
         self._body = bytearray()
-        self._body_bytes = 0
         self._response: ResponseFacts | None = None
         self._sent_head = b""
         self._retried = False
         self._started_at = self._forwarded_at = 0.0
         self._bytes_out = 0
         self._status = 0
+        self._client = ""
+        self._client_lines = b""
         self._ref = ""
         self._ref_bytes = b""
         self._rechunks = False
@@ -104,6 +110,8 @@ class ClientConnection(ClientSocket):
         self._refuse(Refusal(Reason.HEAD_TIMEOUT), None)
 
     def request_timed_out(self) -> None:
+        if self._response is None and self.probe():
+            return
         if not self._body_ended and self._response is None:
             self._refuse(Refusal(Reason.BODY_TIMEOUT), None)
         else:
@@ -122,6 +130,11 @@ class ClientConnection(ClientSocket):
 
     def head_read(self) -> None:
         self._begin()
+        if self._turned_away:
+            self._refuse(CannotDecide(Reason.OVERLOADED, "no place for another connection"), None)
+            return
+        if self._peer_is_trusted:
+            self._believe_proxy()
         facts = facts_of(self.method, self.target, self.headers, self.is_http_11)
         if not isinstance(facts, RequestFacts):
             self._refuse(facts, None)
@@ -188,6 +201,8 @@ class ClientConnection(ClientSocket):
         self._ref = ref = services.references.new()
         self._ref_bytes = ref.encode()
         self._snapshot = services.judge.snapshot
+        self._client = self._peer
+        self._client_lines = self._peer_lines
         self._facts = None
         self._passed = None
         self._response = None
@@ -197,7 +212,14 @@ class ClientConnection(ClientSocket):
         self._body_bytes = self._bytes_out = self._status = 0
         self._forwarded_at = 0.0
 
-    def _go(self, step: Passed | Stopped | AwaitingKey | AwaitingBody) -> None:
+    def _believe_proxy(self) -> None:
+        """The client of this one request as the listed proxy before us says: it may carry many on one connection."""
+        trusted = self._services.trusted
+        assert trusted is not None  # or no peer is
+        self._client, chain = client_and_hops(self.headers, self._peer, trusted)
+        self._client_lines = peer_lines(chain.encode("ascii"), scheme_by(self.headers, self._services.scheme))
+
+    def _go(self, step: Passed | Stopped | AwaitingKey | AwaitingBody | Preflight) -> None:
         if isinstance(step, Passed):
             self._passed = step
             self._forward(step)
@@ -205,8 +227,10 @@ class ClientConnection(ClientSocket):
             self._refuse(step.because, step)
         elif isinstance(step, AwaitingBody):
             self._collect(step)
-        else:
+        elif isinstance(step, AwaitingKey):
             self._start(self._find_key(step))
+        else:
+            self._answer_preflight(step)
 
     async def _find_key(self, awaiting: AwaitingKey) -> None:
         try:
@@ -236,6 +260,7 @@ class ClientConnection(ClientSocket):
     def _invite_body(self, facts: RequestFacts) -> None:
         if facts.expects_continue and self.is_http_11:
             self._transport.write(_CONTINUE)
+        self._body_since = self._monotonic()
         self._await_body_or_nothing()
         self.expect_body(facts.content_length)
 
@@ -248,7 +273,7 @@ class ClientConnection(ClientSocket):
         self._sent_head = head = request_head(
             facts,
             upstream.authority,
-            self._peer_lines,
+            self._client_lines,
             passed.snapshot.identity.of(allowed.principal),
             self._ref_bytes,
             allowed.body,
@@ -260,9 +285,9 @@ class ClientConnection(ClientSocket):
         else:
             self._send(exchange, head)
 
-    async def _connect(self, upstream: Upstream) -> None:
+    async def _connect(self, upstream: Upstream, instead_of: UpstreamExchange | None = None) -> None:
         try:
-            exchange = await upstream.connect()
+            exchange = await upstream.connect(instead_of)
         except UpstreamFailed as fault:
             self._task = None
             if self.under_way:
@@ -288,6 +313,8 @@ class ClientConnection(ClientSocket):
         )
         if streams:
             self._invite_body(facts)
+        elif facts.upgrades:
+            exchange.await_switch()
 
     # -- ResponseSink
 
@@ -296,6 +323,9 @@ class ClientConnection(ClientSocket):
         assert passed is not None  # an exchange was sent
         assert request is not None
         route = passed.allowed.route
+        if facts.status == 101:
+            self._switch(facts, request, route, data)
+            return
         self._response = facts
         self._status = facts.status
         length = facts.content_length
@@ -310,7 +340,7 @@ class ClientConnection(ClientSocket):
         if not self._body_ended:
             # An early answer: what is left of the body would be read as the next request (A26, R12).
             self._keeps_alive = False
-        parts = passed_on(facts, framing, route, self._ref_bytes, keeps_alive=self._keeps_alive)
+        parts = passed_on(facts, framing, route, request, self._ref_bytes, keeps_alive=self._keeps_alive)
         if data:
             self._bytes_out = len(data)
             if self._rechunks:
@@ -319,6 +349,44 @@ class ClientConnection(ClientSocket):
                 parts.append(data)
         # One write for head and body: two would be two system calls and two packets.
         self._transport.write(b"".join(parts))
+
+    def _switch(self, facts: ResponseFacts, request: RequestFacts, route: Route, data: bytes) -> None:
+        """From an answer that no HTTP follows: the tunnel has both sides, and this connection waits for its outcome."""
+        exchange, self._upstream = self._upstream, None
+        assert exchange is not None  # it has just answered
+        fault = answer_fault(facts.fields, value_of(request.fields, KEY) or b"")
+        if fault:
+            exchange.abandon()
+            self._upstream_failed(Reason.UPSTREAM_INVALID, fault)
+            return
+        self._response = facts
+        self._status = facts.status
+        self.deadline = NEVER
+        tunnel = Tunnel(
+            self,
+            self._services,
+            self._server_connections,
+            self._transport,
+            exchange,
+            request,
+            self._socket_peer,
+            self._ref,
+        )
+        self._transport.write(switched(facts, route, self._ref_bytes))
+        if not self._reads:
+            self._transport.resume_reading()
+        tunnel.begin(self.take_held(), data, write_paused=self._write_paused)
+        if self._services.draining:
+            tunnel.shutdown()
+
+    def tunnel_ended(self, verdict: Verdict, reason: Reason | None, detail: str, bytes_in: int, bytes_out: int) -> None:
+        """The WebSocket is over, and with it the request that opened it."""
+        self._body_bytes, self._bytes_out = bytes_in, bytes_out
+        self._record(verdict, reason, detail)
+        self._passed = None
+        self._lingers = True
+        self.under_way = False
+        self._services.in_flight -= 1
 
     def response_data(self, data: bytes) -> None:
         self._bytes_out += len(data)
@@ -335,21 +403,23 @@ class ClientConnection(ClientSocket):
         self._finish()
 
     def response_failed(self, reason: Reason, detail: str, *, retriable: bool) -> None:
-        self._upstream = None
+        failed, self._upstream = self._upstream, None
         facts, passed = self._facts, self._passed
         assert passed is not None  # an exchange was sent
         if (
             retriable
             and not self._retried
             and facts is not None
-            and facts.method in (b"GET", b"HEAD")
+            and facts.method in (b"GET", b"HEAD", b"OPTIONS")
             and facts.content_length == 0
         ):
-            # RFC 9110 9.2.2: a safe request that met a connection closed while idle goes once more, on a new one (R9).
-            self._retried = True
             upstream = self._services.upstreams[passed.allowed.route.upstream]
-            self._start(self._connect(upstream))
-            return
+            if upstream.may_retry():
+                # RFC 9110 9.2.2: a safe request that met a connection closed while idle goes once more, on a new one,
+                # to another endpoint where there is one (R9).
+                self._retried = True
+                self._start(self._connect(upstream, failed))
+                return
         self._upstream_failed(reason, detail)
 
     def _upstream_failed(self, reason: Reason, detail: str) -> None:
@@ -412,8 +482,15 @@ class ClientConnection(ClientSocket):
         self._status = answer.status
         answers_head = self.method == b"HEAD"
         self._bytes_out = 0 if answers_head else len(answer.body)
-        self._transport.write(our_own(answer, route, keeps_alive=self._keeps_alive, answers_head=answers_head))
+        self._transport.write(our_own(answer, route, facts, keeps_alive=self._keeps_alive, answers_head=answers_head))
         self._record(verdict, because.reason, because.detail, route, principal, kind)
+        self._finish()
+
+    def _answer_preflight(self, preflight: Preflight) -> None:
+        answer = preflight_answer(preflight.lines, ref=self._ref)
+        self._status = answer.status
+        self._transport.write(our_own(answer, None, None, keeps_alive=self._keeps_alive, answers_head=False))
+        self._record(Verdict.PREFLIGHT, None, "", preflight.route)
         self._finish()
 
     def _finish(self) -> None:
@@ -457,7 +534,7 @@ class ClientConnection(ClientSocket):
                 route,
                 principal,
                 kind,
-                self._peer,
+                self._client,
                 self._started_at,
                 self._forwarded_at,
                 self._monotonic(),

@@ -118,6 +118,13 @@ class _GatewayCollector(Collector):
             yield "bearergate_upstream_connections", (name, "busy"), pool.busy
             yield "bearergate_upstream_connects_total", (name, "connected"), pool.connected
             yield "bearergate_upstream_connects_total", (name, "failed"), pool.connect_failures
+            yield "bearergate_upstream_endpoints", (name, "in"), pool.endpoints - pool.endpoints_out
+            yield "bearergate_upstream_endpoints", (name, "out"), pool.endpoints_out
+            yield "bearergate_upstream_ejections_total", (name,), pool.ejections
+            yield "bearergate_upstream_retries_total", (name, "made"), pool.retries
+            yield "bearergate_upstream_retries_total", (name, "over_budget"), pool.retries_refused
+            yield "bearergate_upstream_queue", (name,), pool.waiting
+            yield "bearergate_upstream_queue_refusals_total", (name,), pool.turned_away
 
     def _process(self) -> Iterator[_Sample]:
         if self._readings.access_log_dropped is not None:

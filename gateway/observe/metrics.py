@@ -124,6 +124,26 @@ METRICS: Final[tuple[Metric, ...]] = (
         ("upstream", "reason"),
         "Forwarded requests that the upstream did not answer whole.",
     ),
+    Metric(
+        "bearergate_upstream_endpoints",
+        _GAUGE,
+        ("upstream", "state"),
+        "Endpoints that are sent requests, and those that are left out.",
+    ),
+    Metric("bearergate_upstream_ejections_total", _COUNTER, ("upstream",), "Times that an endpoint was left out."),
+    Metric(
+        "bearergate_upstream_retries_total",
+        _COUNTER,
+        ("upstream", "result"),
+        "Second attempts at a request: made, or not made because the budget was used up.",
+    ),
+    Metric("bearergate_upstream_queue", _GAUGE, ("upstream",), "Requests that wait for a connection now."),
+    Metric(
+        "bearergate_upstream_queue_refusals_total",
+        _COUNTER,
+        ("upstream",),
+        "Requests that found the queue full, or waited in it too long.",
+    ),
     # -- the process
     Metric(
         "bearergate_access_log_dropped_total",
@@ -184,6 +204,8 @@ LOOKUP_RESULTS: Final = ("found", "unknown", "failed")
 RELOAD_RESULTS: Final = ("loaded", "refused")
 CONNECTION_STATES: Final = ("idle", "busy")
 CONNECT_RESULTS: Final = ("connected", "failed")
+ENDPOINT_STATES: Final = ("in", "out")
+RETRY_RESULTS: Final = ("made", "over_budget")
 UPSTREAM_FAILURES: Final = (
     Reason.UPSTREAM_UNREACHABLE.label,
     Reason.UPSTREAM_INVALID.label,
@@ -194,7 +216,7 @@ UPSTREAM_FAILURES: Final = (
 )
 
 KINDS: Final = (*(kind.value for kind in CredentialKind), NO_KIND)
-PASSED: Final = (Verdict.ALLOWED, Verdict.CLIENT_GONE)
+PASSED: Final = (Verdict.ALLOWED, Verdict.CLIENT_GONE, Verdict.PREFLIGHT)
 """Verdicts that carry no reason as a label: a client that went away was not refused."""
 
 _KNOWN_STATUSES: Final = frozenset(status.value for status in HTTPStatus)
@@ -244,7 +266,8 @@ def series_bound(routes: int, upstreams: int) -> int:
     refused = (len(Verdict) - len(PASSED)) * statuses_of_reasons
     per_route = len(KINDS) * (plain + refused) + SERIES_PER_HISTOGRAM + 2
     from_outcomes = SERIES_PER_HISTOGRAM + len(UPSTREAM_FAILURES)  # `other` has these and no pool
-    per_upstream = from_outcomes + len(CONNECTION_STATES) + len(CONNECT_RESULTS)
+    per_upstream = from_outcomes + len(CONNECTION_STATES) + len(CONNECT_RESULTS) + len(ENDPOINT_STATES)
+    per_upstream += len(RETRY_RESULTS) + 3  # ejections, queue, its refusals
     lists = (*CACHE_RESULTS, *CACHE_CONTENTS, *LOOKUP_RESULTS, *RELOAD_RESULTS)
     unlabelled = sum(
         1 if metric.kind is not _HISTOGRAM else SERIES_PER_HISTOGRAM for metric in METRICS if not metric.labels

@@ -64,6 +64,18 @@ class UpstreamReading(msgspec.Struct, frozen=True):
     connected: int
     """Connections opened since the start."""
     connect_failures: int
+    endpoints: int = 1
+    endpoints_out: int = 0
+    """Left out now, because they failed or do not pass their health checks."""
+    ejections: int = 0
+    """How often one was left out since the start."""
+    retries: int = 0
+    retries_refused: int = 0
+    """Not made, because the budget of retries was used up."""
+    waiting: int = 0
+    """Requests that wait for a connection now."""
+    turned_away: int = 0
+    """Requests that found the queue full, or waited in it too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import select
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -10,11 +11,16 @@ from typing import Final, Protocol
 from gateway.core.outgoing import ResponseFacts
 from gateway.core.reasons import Reason
 from gateway.ports import ResponseSink
+from gateway.upstreams.health import EndpointHealth
 from gateway.wire.chunked import LAST_CHUNK, chunk_head
 from gateway.wire.limits import Timeouts
 from gateway.wire.response_reader import IDLE, ResponseReader
 
 NEVER: Final = float("inf")
+_ENDLESS: Final = Timeouts(response_head=NEVER, response_idle=NEVER)
+"""For a tunnel, which the door times."""
+_KEEP_ALIVE: Final = b"keep-alive"
+_TIMEOUT: Final = re.compile(rb"(?:^|[,;\s])timeout=\"?([0-9]{1,6})(?![0-9])", re.IGNORECASE)
 
 
 class Owner(Protocol):
@@ -28,6 +34,9 @@ class Owner(Protocol):
         """Monotonic seconds."""
         ...
 
+    @property
+    def health(self) -> EndpointHealth: ...
+
     def opened(self, connection: UpstreamConnection) -> None: ...
 
     def closed(self, connection: UpstreamConnection) -> None: ...
@@ -36,32 +45,48 @@ class Owner(Protocol):
         """The answer ended cleanly, and nothing is left on either side."""
         ...
 
+    def failed(self, detail: str) -> None:
+        """A request got no answer, and the connection's age is not to blame."""
+        ...
+
+    def answered(self) -> None:
+        """An answer has begun, the first after failures."""
+        ...
+
 
 class UpstreamConnection(ResponseReader, asyncio.Protocol):
     """Belongs to its pool while idle, and to one sink while an answer is awaited."""
 
     __slots__ = (
         "_answer_began",
+        "_ends_by",
+        "_health",
+        "_idle_seconds",
+        "_is_last_try",
         "_is_paused",
         "_keeps_alive",
+        "_knows_idle_seconds",
         "_now",
         "_poll",
-        "_pool",
         "_request_ended",
         "_sink",
         "_started",
         "_timeouts",
         "_transport",
         "_was_reused",
+        "address",
         "deadline",
         "is_open",
+        "pool",
     )
 
-    def __init__(self, pool: Owner) -> None:
+    def __init__(self, pool: Owner, address: str = "") -> None:
         super().__init__()
-        self._pool = pool
+        self.pool = pool
+        self.address = address
         self._now = pool.now
         self._timeouts = pool.timeouts
+        self._health = pool.health
         self._sink: ResponseSink | None = None
         self._transport: asyncio.Transport
         self._poll: select.poll | None = None
@@ -70,7 +95,11 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self._answer_began = False
         self._started = False
         self._was_reused = False
+        self._is_last_try = False
         self._is_paused = False
+        self._knows_idle_seconds = False
+        self._idle_seconds = pool.timeouts.upstream_keep_alive
+        self._ends_by = NEVER
         self.deadline = NEVER
         self.is_open = False
 
@@ -83,7 +112,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         if socket is not None:
             self._poll = select.poll()
             self._poll.register(socket.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-        self._pool.opened(self)
+        self.pool.opened(self)
 
     def data_received(self, data: bytes) -> None:
         if self._sink is None:
@@ -94,7 +123,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self.feed(data)
         if self.reading != IDLE and self._answer_began and not self._is_paused:
             # Not where the answer has ended and the sink has sent the next request already: that one set its own.
-            self.deadline = self._now() + self._timeouts.response_idle
+            self.deadline = min(self._now() + self._timeouts.response_idle, self._ends_by)
 
     def eof_received(self) -> bool:
         if self._sink is None or not self.feed_end():
@@ -103,7 +132,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
-        self._pool.closed(self)
+        self.pool.closed(self)
         self._lost(type(exc).__name__ if exc is not None else "the upstream closed the connection")
 
     def pause_writing(self) -> None:
@@ -122,7 +151,11 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self._answer_began = False
         self._started = False
         self.expect_response(answers_head=answers_head)
-        self.deadline = self._now() + self._timeouts.response_head
+        timeouts, now = self._timeouts, self._now()
+        self.deadline = now + timeouts.response_head
+        if timeouts.request > 0.0:
+            self._ends_by = now + timeouts.request
+            self.deadline = min(self.deadline, self._ends_by)
         self._transport.write(data)
 
     def send_body(self, data: bytes, *, is_chunked: bool) -> None:
@@ -131,24 +164,32 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         else:
             self._transport.write(data)
         # The upstream is not late while the client is still sending.
-        self.deadline = self._now() + self._timeouts.response_head
+        self.deadline = min(self._now() + self._timeouts.response_head, self._ends_by)
 
     def end_body(self, *, is_chunked: bool) -> None:
         self._request_ended = True
         if is_chunked:
             self._transport.write(LAST_CHUNK)
 
+    def await_switch(self) -> None:
+        self.may_switch = True
+
+    def tunnel_to(self, sink: ResponseSink) -> None:
+        self._sink = sink
+        self._timeouts = _ENDLESS
+        self._ends_by = self.deadline = NEVER
+
     def pause(self) -> None:
         if self.is_open and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
-            self.deadline = NEVER
+            self.deadline = self._ends_by
 
     def resume(self) -> None:
         if self.is_open and self._is_paused:
             self._is_paused = False
             self._transport.resume_reading()
-            self.deadline = self._now() + self._timeouts.response_idle
+            self.deadline = min(self._now() + self._timeouts.response_idle, self._ends_by)
 
     def abandon(self) -> None:
         self._sink = None
@@ -164,6 +205,11 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
     def reuse(self) -> None:
         """Marks the connection as one that has served before."""
         self._was_reused = True
+        self._is_last_try = False
+
+    def try_last(self) -> None:
+        """The request that this connection is for has been tried once before: it is not tried a third time."""
+        self._is_last_try = True
 
     def close_idle(self) -> None:
         """Closes a connection that waits in the pool."""
@@ -181,6 +227,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         if began:
             sink.response_failed(Reason.UPSTREAM_TRUNCATED, "no byte of the answer in time", retriable=False)
         else:
+            self.pool.failed("no answer in time")
             sink.response_failed(Reason.UPSTREAM_TIMEOUT, "no answer in time", retriable=False)
 
     # -- ResponseReader
@@ -188,6 +235,10 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
     def response_started(self, facts: ResponseFacts, data: bytes) -> None:
         self._keeps_alive = facts.keeps_alive
         self._started = True
+        if self._health.failures_in_a_row:
+            self.pool.answered()
+        if not self._knows_idle_seconds:
+            self._read_idle_seconds()
         if self._sink is not None:
             self._sink.response_started(facts, data)
 
@@ -202,8 +253,8 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
             if self._is_paused:
                 # The last bytes filled the client's buffer; the next request must hear its own answer.
                 self.resume()
-            self.deadline = self._now() + self._timeouts.upstream_keep_alive
-            self._pool.give_back(self)
+            self.deadline = self._now() + self._idle_seconds
+            self.pool.give_back(self)
         else:
             self._discard()
         if sink is not None:
@@ -213,6 +264,8 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         sink, self._sink = self._sink, None
         began = self._started
         self._discard()
+        if not began:
+            self.pool.failed(detail)
         if sink is not None:
             reason = Reason.UPSTREAM_TRUNCATED if began else Reason.UPSTREAM_INVALID
             sink.response_failed(reason, detail, retriable=False)
@@ -225,8 +278,23 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         if self._started:
             sink.response_failed(Reason.UPSTREAM_TRUNCATED, detail, retriable=False)
         else:
-            retriable = self._was_reused and not self._answer_began
-            sink.response_failed(Reason.UPSTREAM_CLOSED, detail, retriable=retriable)
+            # What was kept open too long says nothing of the endpoint.
+            was_stale = self._was_reused and not self._answer_began
+            if not was_stale:
+                self.pool.failed(detail)
+            sink.response_failed(Reason.UPSTREAM_CLOSED, detail, retriable=was_stale and not self._is_last_try)
+
+    def _read_idle_seconds(self) -> None:
+        """How long the upstream keeps this connection, as its first answer says; we close a second earlier (R9)."""
+        self._knows_idle_seconds = True
+        for name, value in self._headers:
+            if len(name) == len(_KEEP_ALIVE) and name.lower() == _KEEP_ALIVE:
+                found = _TIMEOUT.search(value)
+                if found is not None:
+                    seconds = float(found[1]) - 1.0
+                    self._idle_seconds = min(self._idle_seconds, max(seconds, 0.0))
+                    if seconds <= 0.0:
+                        self._keeps_alive = False
 
     def _discard(self) -> None:
         self.deadline = NEVER

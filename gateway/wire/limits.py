@@ -28,8 +28,12 @@ class Timeouts:
     head: float = 10.0
     """From a request's first byte to the end of its head (slow-loris)."""
     body_idle: float = 15.0
+    body_rate: float = 240.0
+    """Not seconds: the bytes a second that a body must have come to after its first `body_idle` seconds; 0 for any."""
     keep_alive: float = 75.0
     """An idle client connection."""
+    crowded_keep_alive: float = 1.0
+    """The same while most places for connections are taken."""
     write_idle: float = 60.0
     """A client that takes nothing of what is ready for it."""
     linger: float = 2.0
@@ -38,4 +42,6 @@ class Timeouts:
     response_idle: float = 60.0
     upstream_keep_alive: float = 45.0
     """An idle upstream connection; shorter than the usual 60 to 75 s of upstreams, so that we close first."""
+    request: float = 0.0
+    """From a request's head going out to the last byte of its answer; 0 for as long as bytes come."""
     sweep: float = 0.25

@@ -44,6 +44,7 @@ class RequestReader:
     __slots__ = (
         "_buffer",
         "_chunks",
+        "_has_rest",
         "_line_read",
         "_parser",
         "_remaining",
@@ -66,6 +67,8 @@ class RequestReader:
         self._scanned = 0
         self._skipped_line = False
         self._line_read = False
+        self._has_rest = False
+        """Bytes after what was just read are in hand, and not held yet."""
         self._remaining = 0
         self._chunks: ChunkedReader | None = None
         self._parser = httptools.HttpRequestParser(self)
@@ -126,6 +129,7 @@ class RequestReader:
                     return
                 piece, data = data[: self._remaining], data[self._remaining :]
                 self.state = HELD
+                self._has_rest = bool(data)
                 self.body_read(piece)
                 self.body_ended()
             elif state == CHUNKED:
@@ -204,6 +208,7 @@ class RequestReader:
             return self._reject_request_line(head)
         self.is_http_11 = version == b"1\r\n"
         self.state = HELD
+        self._has_rest = bool(data)
         self.head_read()
         return data
 
@@ -290,6 +295,7 @@ class RequestReader:
             return self._reject(Reason.BODY_MALFORMED, str(fault))
         if chunks.ended:
             self.state = HELD
+            self._has_rest = bool(rest)
             self._chunks = None
         if pieces:
             # As one: a client that sends chunks of one byte must not cost a write for each.

@@ -36,11 +36,14 @@ class ResponseReader:
         "_informational",
         "_parser",
         "_remaining",
+        "may_switch",
         "reading",
     )
 
     def __init__(self) -> None:
         self.reading = IDLE
+        self.may_switch = False
+        """The request asked for a WebSocket, so that a 101 is its answer."""
         self._answers_head = False
         self._informational = 0
         self._remaining = 0
@@ -72,6 +75,7 @@ class ResponseReader:
     def expect_response(self, *, answers_head: bool) -> None:
         """A request was sent: the next bytes are its answer. `answers_head`: no body will follow (HEAD)."""
         self.reading = HEAD
+        self.may_switch = False
         self._answers_head = answers_head
         self._informational = 0
 
@@ -125,7 +129,7 @@ class ResponseReader:
             self._buffer = b""
 
             status = self._read_head(head)
-            if status >= 200:
+            if status >= 200 or (status == 101 and self._switches()):
                 break
             if status < 100:
                 return None
@@ -172,6 +176,12 @@ class ResponseReader:
             self._chunks = None
             self._end(clean=not rest)
         return None
+
+    def _switches(self) -> bool:
+        """Whether a 101 is to the WebSocket that was asked for, and says so (RFC 6455 section 4.1)."""
+        said = {name.lower(): value.lower() for name, value in self._headers}
+        options = [option.strip() for option in said.get(b"connection", b"").split(b",")]
+        return self.may_switch and said.get(b"upgrade") == b"websocket" and b"upgrade" in options
 
     def _read_head(self, head: bytes) -> int:
         """The status, or 0 after the fault was told."""

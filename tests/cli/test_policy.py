@@ -506,3 +506,41 @@ def test_a_fault_is_told_once_though_its_file_and_its_folder_are_named(tmp_path:
     file = write(tmp_path, WRONG)
 
     assert run("check", file, tmp_path).output == run("check", file).output
+
+
+# -- hosts and pages of other origins
+
+PAGES = """\
+version: 1
+hosts: ["*.example.com", api.test]
+cors: {origins: [https://app.test]}
+scopes:
+  READ: {means: read}
+routes:
+  - {name: a, match: "PUT /a/{id}", upstream: rest, allow: {api_key: READ}}
+  - {name: b, match: GET /b, upstream: rest, allow: anyone, cors: pass}
+"""
+
+
+def test_cases_say_from_which_host_and_page_they_come(tmp_path: Path) -> None:
+    cases = """\
+- {it: lets pages ask, send: PUT /a/1, preflight: "https://app.test", expect: {outcome: preflight, route: a}}
+- {it: asks without its token, send: PUT /a/1, token: {api_key: []}, preflight: "https://app.test", expect: preflight}
+- {it: sends no body, send: PUT /a/1, body: x, preflight: "https://app.test", expect: {status: 204}}
+- {it: lets no other page ask, send: PUT /a/1, preflight: "https://b.test", expect: {status: 403, reason: cors_refused}}
+- {it: passes it, send: GET /b, preflight: "https://b.test", expect: {outcome: allowed, route: b}}
+- {it: serves its hosts, send: GET /b, host: API.test, expect: allowed}
+- {it: serves no other, send: GET /b, host: b.test, expect: {status: 421, reason: host_unknown}}
+"""
+    result = run("test", write(tmp_path, PAGES, cases))
+
+    assert "7 cases passed" in result.output
+    # A preflight exercises no rule: it is judged before any is asked.
+    assert "route `a` is reached by no case" in result.output
+    assert "route `b`" not in result.output
+
+
+def test_a_case_without_a_host_has_one_of_the_policy(tmp_path: Path) -> None:
+    result = run("test", write(tmp_path, PAGES, "- {it: x, send: GET /b, expect: {status: 421}}\n"))
+
+    assert "1 failed" in result.output

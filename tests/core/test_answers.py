@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.answers import REALM, Answer, answer_to, challenge
+from gateway.core.answers import REALM, Answer, answer_to, challenge, preflight_answer
 from gateway.core.policy.routes import ErrorShape, StatusProfile
 from gateway.core.reasons import CANNOT_DECIDE_REASONS, CannotDecide, Reason, Refusal
 from gateway.core.scopes import SCOPE_NAME
@@ -253,3 +253,17 @@ def test_all_keys_that_are_not_good_get_one_answer() -> None:
 
     for shape in ErrorShape:
         assert 1 == len({answer_to(Refusal(reason), ref=REF, shape=shape) for reason in reasons})
+
+
+# -- preflights
+
+
+def test_a_preflight_is_answered_without_a_body_and_not_stored() -> None:
+    answer = preflight_answer(((b"access-control-max-age", b"60"),), ref=REF)
+
+    assert answer == Answer(
+        204,
+        ((b"access-control-max-age", b"60"), (b"cache-control", b"no-store"), (b"x-gateway-request-id", REF.encode())),
+        b"",
+        closes=False,
+    )

@@ -335,10 +335,40 @@ def test_fields_are_limited_in_number_and_length() -> None:
         ([(b"Upgrade", b"WebSocket")], Reason.UPGRADE_REFUSED),
         ([(b"Upgrade", b"h2c"), (b"Upgrade", b"websocket")], Reason.UPGRADE_REFUSED),
         ([(b"Upgrade", b"h2c, websocket/13")], Reason.UPGRADE_REFUSED),
+        ([(b"Upgrade", b"websocket"), (b"Connection", b"upgrades")], Reason.UPGRADE_REFUSED),
+        ([(b"Upgrade", b"websocket"), (b"Connection", b"keep-alive")], Reason.UPGRADE_REFUSED),
+        ([(b"Upgrade", b"websocket, h2c"), (b"Connection", b"Upgrade")], Reason.UPGRADE_REFUSED),
+        (
+            [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Content-Length", b"0")],
+            Reason.UPGRADE_REFUSED,
+        ),
     ],
 )
 def test_expectations_and_upgrades_that_we_do_not_serve_are_refused(headers: Headers, reason: Reason) -> None:
     assert reason is refused(facts_or_refusal(*headers))
+
+
+def test_a_header_that_asks_for_another_method_is_refused_by_its_name() -> None:
+    read = facts_or_refusal((b"X-HTTP-Method-Override", b"DELETE"))  # B27
+
+    assert read == Refusal(Reason.HEADER_REFUSED, "`x-http-method-override`: the method is that of the request line")
+
+
+WEBSOCKET = ((b"Upgrade", b"WebSocket"), (b"Connection", b"keep-alive, Upgrade"))
+
+
+def test_a_request_for_a_websocket_is_read_as_one() -> None:
+    read = facts(*WEBSOCKET, (b"Sec-WebSocket-Version", b"13"))
+
+    assert read.upgrades
+    assert read.fields == [b"sec-websocket-version: ", b"13", b"\r\n"]
+    assert not facts().upgrades
+
+
+def test_a_websocket_is_asked_for_by_get_in_http_1_1() -> None:
+    assert refused(facts_or_refusal(*WEBSOCKET, method=b"HEAD")) is Reason.UPGRADE_REFUSED
+    assert refused(facts_or_refusal(*WEBSOCKET, method=b"POST")) is Reason.UPGRADE_REFUSED
+    assert refused(facts_or_refusal(*WEBSOCKET, is_http_11=False)) is Reason.UPGRADE_REFUSED
 
 
 def test_what_the_upstream_never_sees_is_read_and_kept_back() -> None:

@@ -14,8 +14,8 @@ DROPPED = [
     # C7
     *(b"forwarded", b"x-forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-port"),
     *(b"x-forwarded-prefix", b"x-forwarded-uri", b"x-real-ip", b"cf-connecting-ip", b"true-client-ip", b"x-client-ip"),
-    # B26, B27
-    *(b"x-original-url", b"x-rewrite-url", b"x-http-method-override", b"x-method-override", b"x-http-method"),
+    # B26
+    *(b"x-original-url", b"x-rewrite-url"),
     # C4, L21
     *(b"x-gateway-key-id", b"x-gateway-anything", b"x-gateway", b"x-request-id", b"via", b"x-envoy-original-path"),
     # C5: `.` is an alias of `-` for some hops
@@ -25,7 +25,6 @@ DROPPED = [
         b"x!gateway!key!id",
         b"x~gateway-scopes",
         b"x'gateway'app'id",
-        b"x!http!method!override",
         b"x!api!key",
         b"x^real^ip",
     ),
@@ -46,6 +45,11 @@ def test_fields_in_which_a_client_could_claim_to_be_somebody_are_dropped_by_any_
         (b"content-length", Role.CONTENT_LENGTH),
         (b"Transfer-Encoding", Role.TRANSFER_ENCODING),
         (b"Cookie", Role.SINGLE),
+        # B27
+        (b"X-HTTP-Method-Override", Role.OVERRIDE),
+        (b"x-http-method", Role.OVERRIDE),
+        (b"X-METHOD-OVERRIDE", Role.OVERRIDE),
+        (b"x!http!method!override", Role.OVERRIDE),
         (b"X-Anything", Role.FORWARD),
         (b"x-forward", Role.FORWARD),
         (b"xx-gateway-key-id", Role.FORWARD),

@@ -400,3 +400,20 @@ def test_no_answer_raises_and_none_has_two_lengths(
 def test_the_word_for_us_in_via_is_a_pseudonym() -> None:
     # RFC 9110 7.6.3
     assert re.fullmatch(rb"1\.1 [a-z]+", VIA)
+
+
+def test_a_request_for_a_websocket_says_so_in_our_words() -> None:
+    asked = facts((b"Upgrade", b"WebSocket"), (b"Connection", b"x, Upgrade"), (b"X", b"1"))
+
+    head = request_head(asked, b"up:1", b"", b"x-gateway-request-id: ", b"r")
+
+    assert head.split(b"\r\n")[2:4] == [b"connection: upgrade", b"upgrade: websocket"]
+    assert head.lower().count(b"upgrade: ") == 1
+
+
+def test_after_a_switch_every_byte_is_the_other_protocols() -> None:
+    read = response_facts(101, [(b"Upgrade", b"websocket"), (b"Connection", b"upgrade"), (b"A", b"b")], True, False)
+
+    assert isinstance(read, ResponseFacts)
+    assert (read.status, read.content_length, read.keeps_alive) == (101, -2, False)
+    assert read.fields == [b"A: ", b"b", b"\r\n"]

@@ -87,7 +87,7 @@ def test_what_cannot_be_decided_is_never_said_to_be_the_callers_fault(reason: Re
 def test_verdicts_are_the_values_of_the_metric_label() -> None:
     labels = {verdict.value for verdict in Verdict}
 
-    assert {"allowed", "refused", "cannot_decide", "upstream_failed", "client_gone"} == labels
+    assert {"allowed", "refused", "cannot_decide", "upstream_failed", "client_gone", "preflight"} == labels
 
 
 @given(st.sampled_from(Reason), st.text(), st.lists(st.text()).map(tuple))

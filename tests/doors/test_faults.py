@@ -486,15 +486,17 @@ def test_a_slow_body_is_408_and_never_completed(gateway: RunningGateway, sent: b
 
 
 def test_a_body_that_goes_on_is_not_slow(gateway: RunningGateway) -> None:
+    timeouts = gateway.settings.timeouts
+    pieces = [letter * int(timeouts.body_rate * timeouts.body_idle) for letter in (b"a", b"b", b"c", b"d")]
     with RawClient(gateway.port) as client:
-        client.send(with_keys(gateway, post(b"Content-Length: 4")))
-        for byte in b"abcd":
+        client.send(with_keys(gateway, post(b"Content-Length: %d" % len(b"".join(pieces)))))
+        for piece in pieces:
             gateway.settle()
-            gateway.pass_time(gateway.settings.timeouts.body_idle - 1)
-            client.send(bytes((byte,)))
+            gateway.pass_time(timeouts.body_idle - 1)
+            client.send(piece)
 
         assert client.read().status == 200
-    assert gateway.upstream.requests[0].body == b"abcd"
+    assert gateway.upstream.requests[0].body == b"".join(pieces)
 
 
 def test_a_client_that_reads_nothing_is_let_go(gateway: RunningGateway) -> None:
@@ -666,7 +668,7 @@ def test_an_upstream_that_does_not_read_stops_the_client(gateway: RunningGateway
         held = gateway.call(
             lambda: sum(
                 connection._transport.get_write_buffer_size()
-                for connection in gateway.running.gateway.upstreams["rest"]._open
+                for connection in gateway.running.gateway.upstreams["rest"].pools[0]._open
             )
         )
         assert held < 2 * MEBIBYTE
@@ -679,6 +681,7 @@ def test_an_upstream_that_does_not_read_stops_the_client(gateway: RunningGateway
 
 def taken_by_the_kernel(gateway: RunningGateway) -> int:
     """Bytes of a body that leave the gateway though its upstream reads none."""
+    pool = gateway.running.gateway.upstreams["rest"].pools[0]
     gateway.upstream.script((Step.STOP_READING, Step.WAIT), early=True)
     with RawClient(gateway.port) as client:
         client.send(with_keys(gateway, post(b"Content-Length: %d" % (64 * MEBIBYTE))))
@@ -687,7 +690,7 @@ def taken_by_the_kernel(gateway: RunningGateway) -> int:
         read, waiting = gateway.call(
             lambda: (
                 sum(c._body_bytes for c in gateway.running.gateway.services.connections),  # type: ignore[attr-defined]
-                sum(c._transport.get_write_buffer_size() for c in gateway.running.gateway.upstreams["rest"]._open),
+                sum(c._transport.get_write_buffer_size() for c in pool._open),
             )
         )
         # Nobody reads from a client that is held back, so its end is not seen before the upstream's time is up.
@@ -699,7 +702,7 @@ def taken_by_the_kernel(gateway: RunningGateway) -> int:
 
 def test_an_early_answer_beside_a_body_that_still_waits_here_leaves_the_client_heard(gateway: RunningGateway) -> None:
     """The whole body is read, part of it waits for an upstream that reads nothing, and that one answers anyway."""
-    pool = gateway.running.gateway.upstreams["rest"]
+    pool = gateway.running.gateway.upstreams["rest"].pools[0]
     kernel = taken_by_the_kernel(gateway)
     waited = 0
     for beyond in range(-32 * 1024, 256 * 1024, 16 * 1024):

@@ -157,9 +157,10 @@ class RunningGateway:
         gateway = self.running.gateway
         for client in list(gateway.services.connections):
             client._transport.abort()  # type: ignore[attr-defined]
-        for pool in gateway.upstreams.values():
-            for connection in list(pool._open):
-                connection._transport.abort()
+        for upstream in gateway.upstreams.values():
+            for pool in upstream.pools:
+                for connection in list(pool._open):
+                    connection._transport.abort()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -239,8 +240,8 @@ class RunningGateway:
 
         def sweep() -> None:
             gateway.services.sweep()
-            for pool in gateway.upstreams.values():
-                pool.sweep()
+            for upstream in gateway.upstreams.values():
+                upstream.sweep()
 
         self.call(sweep)
         self.settle()

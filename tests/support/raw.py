@@ -179,6 +179,13 @@ class RawClient:
         taken, self.buffer = self.buffer, b""
         return taken
 
+    def read_to_end_of_head(self) -> bytes:
+        """The bytes of one head, or what came of it before the server closed."""
+        with contextlib.suppress(_Ended):
+            while b"\r\n\r\n" not in self.buffer:
+                self._receive()
+        return self.buffer
+
     def read_some(self, count: int) -> bytes:
         """Up to `count` bytes."""
         if not self.buffer:

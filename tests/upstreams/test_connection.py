@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.core.reasons import Reason
 from gateway.upstreams.connection import NEVER, UpstreamConnection
-from gateway.upstreams.pool import UpstreamPool
+from gateway.upstreams.opening import open_upstream
 from gateway.wire.limits import Timeouts
 from tests.support.manual_clock import ManualClock
 from tests.upstreams.sinks import Hearing
@@ -62,7 +62,8 @@ class Line:
 
     def __init__(self, *, end: socket.socket | None = None, is_reused: bool = False) -> None:
         self.clock = ManualClock()
-        self.pool = UpstreamPool("rest", "http://127.0.0.1:9", now=self.clock.monotonic, timeouts=TIMEOUTS)
+        self.upstream = open_upstream("rest", ["http://127.0.0.1:9"], now=self.clock.monotonic, timeouts=TIMEOUTS)
+        (self.pool,) = self.upstream.pools
         self.connection = UpstreamConnection(self.pool)
         self.wire = Wire(end)
         self.connection.connection_made(self.wire)
@@ -512,3 +513,102 @@ def test_a_connection_on_which_a_request_still_waits_to_be_sent_is_not_kept() ->
 
     assert line.wire.is_aborted
     assert not line.is_kept()
+
+
+@pytest.mark.parametrize(
+    ("field", "idle_seconds"),
+    [
+        (b"Keep-Alive: timeout=5", 4),
+        (b"keep-alive: timeout=5, max=100", 4),
+        (b"Keep-Alive: max=100,timeout=5", 4),
+        (b'Keep-Alive: Timeout="20"', 19),
+        (b"Keep-Alive: timeout=600", 45),
+        (b"Keep-Alive: max=5", 45),
+        (b"Keep-Alive: timeout=-5", 45),
+        (b"Keep-Alive: timeout=12345678", 45),
+        (b"Keep-Alive: mytimeout=5", 45),
+        (b"Keep-Aliver: timeout=5", 45),
+    ],
+)
+def test_a_connection_is_closed_a_second_before_the_upstream_would(field: bytes, idle_seconds: int) -> None:
+    # R9: who closes first can not be met closing.
+    line = Line()
+    line.ask()
+
+    line.connection.data_received(OK[:-2] + field + b"\r\n\r\nhello")
+
+    assert line.clock.monotonic() + idle_seconds == line.connection.deadline
+    line.ask()
+    line.connection.data_received(OK + b"hello")
+    assert line.clock.monotonic() + idle_seconds == line.connection.deadline
+    assert line.connection.is_open
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_connection_that_the_upstream_keeps_for_no_time_is_not_kept(seconds: int) -> None:
+    line = Line()
+    line.ask()
+
+    line.connection.data_received(OK[:-2] + b"Keep-Alive: timeout=%d\r\n\r\nhello" % seconds)
+
+    assert not line.is_kept()
+
+
+# -- the whole of a request
+
+
+def line_with(**timeouts: float) -> Line:
+    line = Line()
+    (line.pool,) = open_upstream(
+        "rest", ["http://127.0.0.1:9"], now=line.clock.monotonic, timeouts=Timeouts(**timeouts)
+    ).pools
+    line.connection = UpstreamConnection(line.pool)
+    line.connection.connection_made(line.wire)
+    return line
+
+
+def test_a_request_has_one_deadline_that_no_byte_moves() -> None:
+    # R38
+    line = line_with(request=50.0, response_head=30.0, response_idle=30.0)
+    begun = line.clock.monotonic()
+    line.ask(ends=False)
+    assert begun + 30 == line.connection.deadline
+    line.clock.advance(25)
+    line.connection.send_body(b"x", is_chunked=False)
+    assert begun + 50 == line.connection.deadline
+    line.connection.data_received(OK)
+    line.clock.advance(20)
+    line.connection.data_received(b"h")
+    assert begun + 50 == line.connection.deadline
+    line.connection.pause()
+    assert begun + 50 == line.connection.deadline
+    line.connection.resume()
+    assert begun + 50 == line.connection.deadline
+    line.clock.advance(6)
+    line.pool.sweep()
+
+    assert (Reason.UPSTREAM_TRUNCATED, False) == line.sink.failure
+
+
+def test_a_request_that_is_not_answered_by_its_deadline_is_a_time_out() -> None:
+    # R38
+    line = line_with(request=3.0)
+    line.ask()
+    line.clock.advance(2.9)
+    line.pool.sweep()
+    assert line.sink.failure is None
+    line.clock.advance(0.2)
+    line.pool.sweep()
+
+    assert (Reason.UPSTREAM_TIMEOUT, False) == line.sink.failure
+
+
+def test_the_deadline_of_one_request_is_not_that_of_the_next() -> None:
+    line = line_with(request=3.0)
+    line.ask()
+    line.connection.data_received(OK + b"hello")
+    assert line.clock.monotonic() + 45 == line.connection.deadline
+    line.clock.advance(40)
+    line.ask()
+
+    assert line.clock.monotonic() + 3 == line.connection.deadline

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 import uvloop
@@ -13,7 +14,9 @@ import uvloop
 from gateway.core.reasons import Reason
 from gateway.ports import Upstream, UpstreamFailed
 from gateway.upstreams.connection import UpstreamConnection
-from gateway.upstreams.pool import UpstreamPool
+from gateway.upstreams.opening import open_upstream
+from gateway.upstreams.options import UpstreamOptions
+from gateway.upstreams.pool import EndpointPool
 from gateway.wire.limits import Timeouts
 from tests.support.manual_clock import ManualClock
 from tests.upstreams.sinks import Hearing
@@ -54,16 +57,18 @@ async def server() -> AsyncIterator[Server]:
     await listener.wait_closed()
 
 
-Pools = Callable[..., UpstreamPool]
+Pools = Callable[..., EndpointPool]
+NO_LINE = UpstreamOptions(queue=0)
 
 
 @pytest.fixture
 async def pool_of(server: Server) -> AsyncIterator[Pools]:
-    made: list[UpstreamPool] = []
+    made: list[EndpointPool] = []
 
-    def make(**options: int | Timeouts) -> UpstreamPool:
-        clock = ManualClock()
-        pool = UpstreamPool("rest", f"http://127.0.0.1:{server.port}", now=clock.monotonic, **options)  # type: ignore[arg-type]
+    def make(**options: Any) -> EndpointPool:
+        (pool,) = open_upstream(
+            "rest", [f"http://127.0.0.1:{server.port}"], now=ManualClock().monotonic, **options
+        ).pools
         made.append(pool)
         return pool
 
@@ -109,9 +114,9 @@ def refusing_port() -> int:
     ],
 )
 def test_the_authority_is_that_of_the_url(url: str, authority: bytes) -> None:
-    pool: Upstream = UpstreamPool("rest", url, now=ManualClock().monotonic)
+    upstream: Upstream = open_upstream("rest", [url], now=ManualClock().monotonic)
 
-    assert ("rest", authority) == (pool.name, pool.authority)
+    assert ("rest", authority) == (upstream.name, upstream.authority)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,7 @@ def test_the_authority_is_that_of_the_url(url: str, authority: bytes) -> None:
 )
 def test_what_is_not_a_plain_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="upstream `rest`"):
-        UpstreamPool("rest", url, now=ManualClock().monotonic)
+        open_upstream("rest", [url], now=ManualClock().monotonic)
 
 
 # -- connections
@@ -218,7 +223,7 @@ async def test_an_idle_connection_that_the_upstream_closes_leaves_the_pool(serve
 
 async def test_no_more_connections_than_the_cap_are_opened(pool_of: Pools) -> None:
     # K14
-    pool = pool_of(max_connections=2)
+    pool = pool_of(max_connections=2, options=NO_LINE)
     held = [await pool.connect(), await pool.connect()]
 
     with pytest.raises(UpstreamFailed) as refused:
@@ -233,7 +238,7 @@ async def test_no_more_connections_than_the_cap_are_opened(pool_of: Pools) -> No
 
 
 async def test_connections_that_are_being_opened_count_too(pool_of: Pools) -> None:
-    pool = pool_of(max_connections=3)
+    pool = pool_of(max_connections=3, options=NO_LINE)
 
     tried: list[Awaitable[UpstreamConnection]] = [pool.connect() for _ in range(10)]
     answers = await asyncio.gather(*tried, return_exceptions=True)
@@ -257,7 +262,7 @@ async def test_only_so_many_idle_connections_are_kept(pool_of: Pools) -> None:
 
 
 async def test_an_upstream_that_is_not_there_is_unreachable() -> None:
-    pool = UpstreamPool("rest", f"http://127.0.0.1:{refusing_port()}", now=ManualClock().monotonic)
+    (pool,) = open_upstream("rest", [f"http://127.0.0.1:{refusing_port()}"], now=ManualClock().monotonic).pools
 
     with pytest.raises(UpstreamFailed) as failed:
         await pool.connect()
@@ -313,7 +318,9 @@ def test_a_connect_that_is_cancelled_at_any_moment_leaves_no_place_taken(ticks: 
     async def story() -> tuple[int, int]:
         async with await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            pool = UpstreamPool("rest", f"http://127.0.0.1:{port}", now=time.monotonic, max_connections=4)
+            (pool,) = open_upstream(
+                "rest", [f"http://127.0.0.1:{port}"], now=time.monotonic, max_connections=4, options=NO_LINE
+            ).pools
             for _ in range(10):
                 connecting = asyncio.ensure_future(pool.connect())
                 for _ in range(ticks):

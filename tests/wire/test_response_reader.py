@@ -344,3 +344,53 @@ def test_where_h11_takes_an_answer_too_it_is_the_same_one(data: bytes, answers_h
         assert listener.facts is not None
         assert other[:2] == (listener.facts.status, listener.body)
         assert other[2] == b"" or not listener.is_reusable
+
+
+# -- a WebSocket that was asked for
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nconnection: x, Upgrade\r\nUPGRADE: WebSocket\r\nA: b\r\n\r\n"
+
+
+def switched(pieces: list[bytes], *, ends: bool = False) -> Listener:
+    listener = Listener()
+    listener.expect_response(answers_head=False)
+    listener.may_switch = True
+    for piece in pieces:
+        listener.feed(piece)
+    if ends:
+        listener.feed_end()
+    return listener
+
+
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
+def test_after_the_switch_every_byte_is_data_until_the_end(before: bytes) -> None:
+    data = before + SWITCH + b"HTTP/1.1 200 OK\r\n\r\n\x00\xff"
+    for pieces in every_way(data, 1):
+        listener = switched(pieces, ends=True)
+
+        assert listener.facts is not None
+        assert (listener.facts.status, listener.facts.fields) == (101, [b"A: ", b"b", b"\r\n"])
+        assert listener.body == b"HTTP/1.1 200 OK\r\n\r\n\x00\xff"
+        assert (listener.is_complete, listener.is_reusable) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        SWITCH.replace(b"WebSocket", b"h2c"),
+        SWITCH.replace(b"WebSocket", b"websocket, h2c"),
+        SWITCH.replace(b"x, Upgrade", b"close"),
+    ],
+)
+def test_a_switch_to_something_else_is_no_answer(head: bytes) -> None:
+    assert switched([head]).fault
+
+
+def test_the_next_answer_on_a_connection_may_not_switch_again_unasked() -> None:
+    listener = switched([b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"])
+    listener.expect_response(answers_head=False)
+
+    listener.feed(SWITCH)
+
+    assert listener.fault

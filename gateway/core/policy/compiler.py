@@ -10,8 +10,19 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 from gateway.core.credential import CredentialKind
-from gateway.core.policy.document import AllowEntry, DeprecatedEntry, PolicyDocument, RouteEntry, ScopeRule, Text
+from gateway.core.policy.cors import CorsRules
+from gateway.core.policy.document import (
+    AllowEntry,
+    CorsChoice,
+    CorsEntry,
+    DeprecatedEntry,
+    PolicyDocument,
+    RouteEntry,
+    ScopeRule,
+    Text,
+)
 from gateway.core.policy.faults import Fault, Place, did_you_mean
+from gateway.core.policy.hosts import Hosts
 from gateway.core.policy.overlap import Overlap, overlaps
 from gateway.core.policy.requirement import Requirement, ScopeNeed
 from gateway.core.policy.routes import ErrorShape, GraphQLRules, Policy, Route, StatusProfile
@@ -33,6 +44,7 @@ class _Compiler:
         self.faults: list[Fault] = []
         self.registry = ScopeRegistry(())
         self.used_scopes: set[str] = set()
+        self.cors_rules: dict[CorsEntry, CorsRules] = {}
 
     def policy(self, revision: str) -> Policy:
         document = self.document
@@ -59,7 +71,8 @@ class _Compiler:
                 self.report(overlap)
         self.advise_on_scopes()
         shape = ErrorShape.PROBLEM if document.errors is None else document.errors.shape
-        return Policy(revision, self.registry, routes, shape)
+        hosts = None if document.hosts is None else Hosts(document.hosts.hosts)
+        return Policy(revision, self.registry, routes, shape, hosts)
 
     def fault(self, place: Place, what: str, todo: str) -> None:
         self.faults.append(Fault(place, what, todo))
@@ -148,7 +161,26 @@ class _Compiler:
             entry.body_limit_bytes,
             entry.parameters,
             () if entry.deprecated is None else self.deprecation(entry.deprecated),
+            self.cors(entry),
+            self.cors_entry(entry) is CorsChoice.PASS,
+            entry.is_websocket,
         )
+
+    def cors_entry(self, entry: RouteEntry) -> CorsEntry | CorsChoice | None:
+        """What the route says, or else the policy; of an `OPTIONS` route, nothing."""
+        return None if entry.method == "OPTIONS" else entry.cors or self.document.cors
+
+    def cors(self, entry: RouteEntry) -> CorsRules | None:
+        """One and the same for all routes that say the same: they share the answer to a preflight."""
+        said = self.cors_entry(entry)
+        if not isinstance(said, CorsEntry):
+            return None
+        rules = self.cors_rules.get(said)
+        if rules is None:
+            rules = self.cors_rules[said] = CorsRules(
+                said.origins, said.headers, said.expose, said.credentials, said.max_age_seconds
+            )
+        return rules
 
     def requirements(self, allow: AllowEntry | None) -> dict[CredentialKind, Requirement]:
         """What each kind must hold. User tokens are not verified yet, so a rule for them lets nobody in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from enum import Enum
 
 import msgspec
 
@@ -82,6 +83,32 @@ class ErrorsEntry(msgspec.Struct, frozen=True):
     place: Place
 
 
+class CorsChoice(Enum):
+    """What `cors:` says in one word."""
+
+    PASS = "pass"
+    """The upstream answers preflights itself, and writes its own lines."""
+    NONE = "none"
+    """Pages of other origins may not, whatever the policy says for all routes."""
+
+
+class CorsEntry(msgspec.Struct, frozen=True):
+    """Which origins may call, with which headers. Equal for routes that say the same."""
+
+    origins: tuple[str, ...]
+    headers: tuple[str, ...]
+    expose: tuple[str, ...]
+    credentials: bool
+    max_age_seconds: int
+
+
+class HostsEntry(msgspec.Struct, frozen=True):
+    """The hosts by which clients may call, of a whole policy."""
+
+    hosts: tuple[str, ...]
+    place: Place
+
+
 class RouteEntry(msgspec.Struct, frozen=True):
     """One route. `allow` is None on public routes and on GraphQL routes."""
 
@@ -97,6 +124,9 @@ class RouteEntry(msgspec.Struct, frozen=True):
     deprecated: DeprecatedEntry | None
     takes_body: bool
     body_limit_bytes: int
+    cors: CorsEntry | CorsChoice | None = None
+    """None: as the policy has it for all routes."""
+    is_websocket: bool = False
 
 
 class PolicyDocument(msgspec.Struct, frozen=True):
@@ -111,3 +141,5 @@ class PolicyDocument(msgspec.Struct, frozen=True):
     """Where the first file begins."""
     has_routes: bool
     """Whether any route was written, readable or not."""
+    hosts: HostsEntry | None = None
+    cors: CorsEntry | CorsChoice | None = None

@@ -9,8 +9,19 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.core.policy.document import ErrorsEntry, PolicyDocument, RouteEntry, ScopeEntry, Text
-from gateway.core.policy.faults import Fault
+from gateway.core.policy.cors_entries import cors_entry
+from gateway.core.policy.document import (
+    CorsChoice,
+    CorsEntry,
+    ErrorsEntry,
+    HostsEntry,
+    PolicyDocument,
+    RouteEntry,
+    ScopeEntry,
+    Text,
+)
+from gateway.core.policy.faults import Fault, Place
+from gateway.core.policy.host_entries import hosts_entry
 from gateway.core.policy.route_entries import errors_entry, name_of, route_entry
 from gateway.core.policy.routes import ErrorShape
 from gateway.core.policy.rules import texts
@@ -20,7 +31,7 @@ from gateway.core.scopes import SCOPE_NAME
 
 VERSION: Final = "1"
 
-FILE_KEYS: Final = ("version", "errors", "scopes", "routes")
+FILE_KEYS: Final = ("version", "hosts", "errors", "cors", "scopes", "routes")
 SCOPE_KEYS: Final = ("means", "aliases", "sensitive", "only_for")
 
 _FEATURE: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -34,6 +45,9 @@ def read_policy(files: Sequence[Node]) -> tuple[PolicyDocument, list[Fault]]:
     routes: list[RouteEntry] = []
     names: list[Text] = []
     errors: ErrorsEntry | None = None
+    hosts: HostsEntry | None = None
+    cors: CorsEntry | CorsChoice | None = None
+    cors_key: Text | None = None
     has_routes = False
     for file in files:
         values.check_secrets(file)
@@ -45,6 +59,18 @@ def read_policy(files: Sequence[Node]) -> tuple[PolicyDocument, list[Fault]]:
         _check_version(values, file, members["version"][1] if "version" in members else None)
         if "errors" in members:
             errors = _errors(values, members["errors"], errors)
+        if "hosts" in members:
+            key, node = members["hosts"]
+            read = hosts_entry(values, key, node)
+            if hosts is not None:
+                _said_already(values, key, hosts.place)
+            hosts = hosts or read
+        if "cors" in members:
+            key, node = members["cors"]
+            if cors_key is not None:
+                _said_already(values, key, cors_key.place)
+            else:
+                cors_key, cors = key, cors_entry(values, node)
         if "scopes" in members:
             for name, node in values.entries(members["scopes"][1], "`scopes`") or ():
                 scope = _scope(values, name, node)
@@ -61,8 +87,17 @@ def read_policy(files: Sequence[Node]) -> tuple[PolicyDocument, list[Fault]]:
                 if route is not None:
                     routes.append(route)
 
-    document = PolicyDocument(tuple(scopes), tuple(routes), tuple(names), errors, files[0].place, has_routes)
+    document = PolicyDocument(
+        tuple(scopes), tuple(routes), tuple(names), errors, files[0].place, has_routes, hosts, cors
+    )
     return document, values.faults
+
+
+def _said_already(values: Values, key: Text, before: Place) -> None:
+    """One file says it for all."""
+    values.fault(
+        key.place, f"`{key.value}` is said already, in {before.file} on line {before.line}", "keep one of the two"
+    )
 
 
 def _check_version(values: Values, file: Node, node: Node | None) -> None:

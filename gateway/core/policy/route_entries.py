@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from gateway.core.policy.cors_entries import CORS_KEYS, cors_entry
 from gateway.core.policy.document import (
     AllowEntry,
+    CorsChoice,
+    CorsEntry,
     DeprecatedEntry,
     ErrorsEntry,
     RouteEntry,
@@ -20,7 +23,10 @@ from gateway.core.policy.rules import ANYONE, REST_SUBJECTS, allow_entry, check_
 from gateway.core.policy.tree import Mapping, Node, Scalar
 from gateway.core.policy.values import Meant, Values, is_secret, says_nothing
 
-ROUTE_KEYS: Final = ("name", "match", "upstream", "allow", "graphql", "errors", "deprecated", "body", "body_limit")
+ROUTE_KEYS: Final = (
+    "name", "match", "upstream", "allow", "graphql", "errors", "deprecated", "body", "body_limit", "cors",
+    "websocket",
+)  # fmt: skip
 DEPRECATED_KEYS: Final = ("since", "sunset", "link", "replacement")
 ERRORS: Final[dict[str, tuple[ErrorShape, StatusProfile]]] = {
     "problem": (ErrorShape.PROBLEM, StatusProfile.DRAFT_2026),
@@ -51,6 +57,7 @@ _MEANT: Final[dict[str, Meant]] = {
     **dict.fromkeys(("api_key", "user_token"), Meant("allow", "it belongs below `allow`, further to the right")),
     **dict.fromkeys(("fields", "limits", "introspection"), Meant("graphql", "write it below `graphql`")),
     **dict.fromkeys(("sunset", "replacement"), Meant("deprecated", "write it below `deprecated`")),
+    **dict.fromkeys(CORS_KEYS, Meant("cors", "write it below `cors`")),
 }
 _ANYONE_MEANT: Final = (ANYONE, "public", "everyone", "everybody", "any", "all", "none", "*")
 
@@ -100,6 +107,8 @@ def route_entry(values: Values, node: Node) -> RouteEntry | None:
     deprecated = _deprecated(values, members["deprecated"][1]) if "deprecated" in members else None
     method = "" if pattern is None else pattern.method
     takes_body, body_limit_bytes = _body(values, members, method)
+    cors = _cors(values, members, method) if "cors" in members else None
+    is_websocket = "websocket" in members and _is_websocket(values, members, method)
 
     if "graphql" in members:
         _check_graphql(values, title, members, pattern)
@@ -114,7 +123,7 @@ def route_entry(values: Values, node: Node) -> RouteEntry | None:
         return None
     return RouteEntry(
         name, pattern.method, path, pattern.parameters, upstream, is_public, allow, errors, graphql, deprecated,
-        takes_body, body_limit_bytes,
+        takes_body, body_limit_bytes, cors, is_websocket,
     )  # fmt: skip
 
 
@@ -267,6 +276,26 @@ def _body(values: Values, members: _Members, method: str) -> tuple[bool, int]:
                 "write a smaller `body_limit`",
             )
     return takes_body, limit_bytes
+
+
+def _cors(values: Values, members: _Members, method: str) -> CorsEntry | CorsChoice | None:
+    key, node = members["cors"]
+    cors = cors_entry(values, node)
+    if method == "OPTIONS" and cors not in (None, CorsChoice.NONE):
+        values.fault(
+            key.place,
+            "an `OPTIONS` of a page from elsewhere is a preflight, so this route cannot be called from there",
+            "put `cors` on the routes of the other methods",
+        )
+    return cors
+
+
+def _is_websocket(values: Values, members: _Members, method: str) -> bool:
+    key, node = members["websocket"]
+    is_websocket = values.flag(node, "websocket") is True
+    if is_websocket and method not in ("GET", ""):
+        values.fault(key.place, "a WebSocket is opened by `GET` alone", "take `websocket` out, or match `GET`")
+    return is_websocket
 
 
 def _advise(

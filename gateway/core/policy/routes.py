@@ -13,6 +13,8 @@ from typing import Final, final
 
 from gateway.core.credential import CredentialKind
 from gateway.core.graphql.limits import GraphQLLimits
+from gateway.core.policy.cors import CorsRules
+from gateway.core.policy.hosts import Hosts
 from gateway.core.policy.requirement import Requirement
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.scopes import ScopeRegistry
@@ -72,10 +74,18 @@ class Route:
     parameters: tuple[str, ...]
     deprecated: tuple[tuple[bytes, bytes], ...] = ()
     """Header lines for every answer of a deprecated route: `Deprecation`, `Sunset`, `Link`."""
+    cors: CorsRules | None = None
+    passes_preflight: bool = False
+    """The upstream speaks CORS itself: it is sent preflights, and its own lines are passed on."""
+    is_websocket: bool = False
+    """A request for a WebSocket is let through, when its opening is allowed; what follows is not looked at."""
 
 
 METHODS: Final = (b"DELETE", b"GET", b"OPTIONS", b"PATCH", b"POST", b"PUT")
 """What `match` may name. HEAD follows the GET route (B29); anything else is never served."""
+
+_CORS_METHODS: Final = (b"DELETE", b"GET", b"HEAD", b"PATCH", b"POST", b"PUT")
+"""What a preflight may ask for; an `OPTIONS` of a page would be a preflight to its reader."""
 
 MAX_PARAMETER_BYTES: Final = 128
 PARAMETER_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
@@ -127,13 +137,23 @@ def _walk(node: _Node, segments: list[bytes], at: int) -> Route | None:
 class Policy:
     """A compiled policy: immutable, and swapped whole by a reload."""
 
-    __slots__ = ("_exact", "_tries", "errors", "revision", "routes", "scopes", "upstreams")
+    __slots__ = ("_exact", "_tries", "errors", "has_cors", "hosts", "revision", "routes", "scopes", "upstreams")
 
-    def __init__(self, revision: str, scopes: ScopeRegistry, routes: Iterable[Route], errors: ErrorShape) -> None:
+    def __init__(
+        self,
+        revision: str,
+        scopes: ScopeRegistry,
+        routes: Iterable[Route],
+        errors: ErrorShape,
+        hosts: Hosts | None = None,
+    ) -> None:
         self.revision = revision
         self.scopes = scopes
         self.routes = tuple(routes)
         self.errors = errors
+        self.hosts = hosts
+        """None: every valid `Host` is served."""
+        self.has_cors = any(route.cors is not None or route.passes_preflight for route in self.routes)
         self.upstreams = frozenset(route.upstream for route in self.routes)
         self._exact: dict[bytes, dict[bytes, Route]] = {}
         self._tries: dict[bytes, _Node] = {}
@@ -164,6 +184,18 @@ class Policy:
                 return route
 
         return self._no_route(path)
+
+    def cors_routes(self, path: bytes) -> dict[bytes, Route]:
+        """The routes of a path that answer to pages of other origins, by method."""
+        segments = path.split(b"/")
+        found: dict[bytes, Route] = {}
+        for method in _CORS_METHODS:
+            route = self._exact.get(method, {}).get(path)
+            if route is None and method in self._tries:
+                route = _walk(self._tries[method], segments, 1)
+            if route is not None and (route.cors is not None or route.passes_preflight):
+                found[method] = route
+        return found
 
     def _place(self, route: Route) -> None:
         path = route.pattern.encode("ascii")

@@ -104,6 +104,11 @@ _TOKEN_SHAPED: Final = re.compile(
 _LONG_RUN: Final = re.compile(rb"[0-9A-Za-z]{32}")
 
 
+def has_token(value: bytes) -> bool:
+    """Whether a part of a header value looks like a token."""
+    return _TOKEN_SHAPED.search(value) is not None
+
+
 def masked(path: bytes) -> str:
     """A canonical path for the log, with every part that looks like a token masked: some clients put them there."""
     # A cheap look first, 0.2 us: without a dot and without a run of 32 bytes there is nothing to find.

@@ -237,3 +237,9 @@ def test_words_of_help() -> None:
 def test_a_scope_without_rules_for_its_spelling_is_offered_when_misspelt() -> None:
     with pytest.raises(Exception, match="did you mean `READ`"):
         compiled(SCOPES + "  - {name: a, match: GET /a, upstream: rest, allow: {api_key: REED}}\n")
+
+
+def test_a_websocket_is_let_through_where_the_route_says_so() -> None:
+    assert with_keys(websocket="true").is_websocket
+    assert not with_keys(websocket="false").is_websocket
+    assert not with_keys().is_websocket

@@ -94,6 +94,18 @@ def test_names_that_collide_across_files_say_where_the_other_one_stands() -> Non
     ]
 
 
+def test_what_one_file_says_for_all_is_said_once() -> None:
+    text = (
+        "version: 1\ncors: pass\nhosts: [{name}.example]\n"
+        "routes:\n  - {{name: {name}, match: GET /{name}, upstream: rest, allow: anyone}}\n"
+    )
+
+    assert told_about(("a.yaml", text.format(name="a")), ("b.yaml", text.format(name="b"))) == [
+        "b.yaml:2:1: `cors` is said already, in a.yaml on line 2; keep one of the two",
+        "b.yaml:3:1: `hosts` is said already, in a.yaml on line 3; keep one of the two",
+    ]
+
+
 def test_at_most_five_overlaps_of_one_route_are_told() -> None:
     others = "".join(
         f"  - {{name: r{number}, match: 'GET /{{x}}/{number}', upstream: rest, allow: anyone}}\n" for number in range(9)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.core.credential import Credential, CredentialKind, digest_of
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.target import TARGET_LIMIT_BYTES, canonical_target
-from gateway.core.token_kinds import KINDS, PLACEHOLDERS, TOKEN_LIMIT_BYTES, masked, read_authorization
+from gateway.core.token_kinds import KINDS, PLACEHOLDERS, TOKEN_LIMIT_BYTES, has_token, masked, read_authorization
 from tests.core.samples import API_TOKEN, JWT, LEGACY_TOKEN
 
 
@@ -215,3 +215,19 @@ def test_the_secret_of_a_key_is_masked_however_it_is_set_apart_from_its_id(betwe
     secret = b"mGCUhfi0uI4J13k010V49D2GaBZ3j1E708X4a4396XNx48X3"
 
     assert secret.decode() not in masked(b"/v2/users/e5c3b842231543f" + between + secret + b"/events")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"graphql-transport-ws, graphql-ws", False),
+        (b"v12.stomp, v11.stomp", False),
+        (b"", False),
+        (b"bearer, " + API_TOKEN, True),
+        (b"bearer," + LEGACY_TOKEN, True),
+        (b"base64url.bearer.authorization.k8s.io." + b"a" * 40, True),
+        (JWT, True),
+    ],
+)
+def test_a_token_in_a_header_value_is_noticed(value: bytes, expected: bool) -> None:
+    assert expected == has_token(value)

@@ -184,8 +184,8 @@ OVERRIDES = [
         )
     ),
     *(
-        passed(f"B27-{name.decode().lower()}", b"/items", name + b": DELETE")
-        for name in (b"X-HTTP-Method-Override", b"X-HTTP-Method", b"X-Method-Override")
+        Row(f"B27-{name.decode().lower()}", get(b"/items", name + b": DELETE"), 400, "header_refused")
+        for name in (b"X-HTTP-Method-Override", b"x-http-method", b"X-METHOD-OVERRIDE", b"X.HTTP.Method.Override")
     ),
     # The query is the upstream's own: that it obeys `_method` is said in its documentation, and ours.
     passed("B27-query", b"/items?_method=DELETE"),
@@ -228,6 +228,7 @@ OVERRIDES = [
     ),
     Row("B29-head-where-get-is-forbidden", request(b"HEAD /admin HTTP/1.1"), 403, closes=False),
     Row("B29-head-without-credential", request(b"HEAD /items HTTP/1.1", authorization=b""), 401, closes=False),
+    Row("B29-head-where-there-is-no-get", request(b"HEAD /uploads HTTP/1.1"), 405, closes=False, allow=b"POST"),
     Row("B29-options-has-no-rule", request(b"OPTIONS /items HTTP/1.1"), 405, "method_not_allowed", closes=False),
     Row(
         "B29-preflight",

@@ -508,12 +508,12 @@ def test_a_challenge_names_the_realm_and_the_missing_scope(gateway: RunningGatew
 
 NOT_HERE = {
     "C8": "no proxy before the gateway is trusted: the peer is the client, always (C7)",
-    "C10": "no policy by host: every valid `Host` has the one policy (C12 shows that it routes nothing)",
-    "C11": "no policy by host",
+    "C10": "in test_hosts.py; here the policy names no hosts, and every valid `Host` is served",
+    "C11": "in test_hosts.py",
     "C15": "there is no admin session yet",
     "C16": "no condition of the policy reads a header",
-    "C29": "CORS is not built: no `Access-Control-` header is ever made",
-    "C30": "CORS is not built: a preflight without credential is 401 (B29)",
+    "C29": "in test_cors.py",
+    "C30": "in test_cors.py; here no route has `cors`, and a preflight without credential is 401 (B29)",
 }
 
 
