@@ -30,6 +30,9 @@ _NO_SETTINGS: Final = ("config", "vectors")
 """Variables with our prefix that others read: the command its file, the tests their vectors."""
 
 
+_HOST_NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*$"
+
+
 def _seconds(default: float, *, at_most: float = 86_400.0) -> Any:
     return Field(default=default, gt=0, le=at_most, allow_inf_nan=False)
 
@@ -105,7 +108,7 @@ class UpstreamSettings(BaseModel):
     certificate: Path | None = None
     """Our own, for upstreams that ask for one."""
     certificate_key: Path | None = None
-    server_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._:-]{1,253}$")
+    server_name: str | None = Field(default=None, pattern=_HOST_NAME, max_length=253)
     """The name that its certificate has to bear, where that is not the host of the URL."""
 
 
@@ -136,6 +139,8 @@ class Settings(BaseSettings):
     """From clients; fewer where the process may not open as many files."""
     max_connections_per_peer: int = Field(default=0, ge=0)
     """From one address; 0 is any number, as a balancer in front needs it."""
+    max_websockets: PositiveInt = 512
+    """To one upstream; each takes one of its connections for as long as it is open."""
     trusted_proxies: list[str] = []
     """Networks whose `X-Forwarded-For` and PROXY protocol are believed: `["10.0.0.0/8"]`."""
     proxy_protocol: bool = False

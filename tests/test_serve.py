@@ -271,3 +271,34 @@ def test_an_upstream_that_is_a_listener_of_ours_by_another_spelling_is_refused(
 
     assert done.returncode == 1
     assert "a listener of this gateway itself" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["[::ffff:127.0.0.1]", "OWN"])
+def test_a_listener_on_every_interface_is_found_by_each_of_its_addresses(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # I29
+    monkeypatch.chdir(tmp_path)
+    Path("policy.yaml").write_text(POLICY, "utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
+        # Nothing is sent: only the address is asked that would be sent from.
+        own = here.getsockname()[0] if has_route(here) else "127.0.0.2"
+    host = host.replace("OWN", own)
+
+    done = bearergate(
+        *("serve", "--policy", "policy.yaml", "--upstream", f"things=http://{host}:{port}"),
+        *("--listen", "127.0.0.1:0", "--admin-listen", f"0.0.0.0:{port}"),
+    )
+
+    assert done.returncode == 1
+    assert "a listener of this gateway itself" in done.stderr
+
+
+def has_route(here: socket.socket) -> bool:
+    try:
+        here.connect(("192.0.2.1", 9))
+    except OSError:
+        return False
+    return True

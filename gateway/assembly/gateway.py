@@ -111,6 +111,7 @@ class Gateway:
             scheme=b"https" if settings.tls_certificate else settings.public_scheme.encode(),
             max_connections=places_for(settings.max_connections),
             max_connections_per_peer=settings.max_connections_per_peer,
+            max_websockets=settings.max_websockets,
             trusted=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
             takes_proxy_protocol=settings.proxy_protocol,
         )
@@ -193,10 +194,14 @@ class Gateway:
         seconds = self.services.timeouts.sweep
         while True:
             await asyncio.sleep(seconds)
-            self.services.sweep()
-            for upstream in self.upstreams.values():
-                upstream.sweep()
-            self._say_if_the_store_came_or_went()
+            try:
+                self.services.sweep()
+                for upstream in self.upstreams.values():
+                    upstream.sweep()
+                self._say_if_the_store_came_or_went()
+            except Exception:
+                # Whatever it was, every other time-out hangs on the next turn.
+                _LOG.exception("a look at the time-outs failed")
 
     @property
     def _store_silence(self) -> float:

@@ -27,6 +27,7 @@ from gateway.assembly.tls import ServerTls
 from gateway.observe.access_log import AccessLog
 from gateway.ports import Clock
 from gateway.settings import Settings, listen_address
+from gateway.wire.limits import Timeouts
 
 _LOG: Final = logging.getLogger("bearergate")
 
@@ -66,7 +67,7 @@ class Running:
         if tls is not None:
             config.load()
             config.ssl = tls.context
-        self._proxy = Server(config)
+        self._proxy = Server(config, gateway.settings.timeouts.wire())
         self._admin = admin_server(gateway)
         self._serving: list[asyncio.Task[None]] = []
         self._hurried = asyncio.Event()
@@ -118,6 +119,38 @@ class Running:
 
 class Server(uvicorn.Server):
     """uvicorn's server, without its signal handlers: signals are the process's, and it has two servers."""
+
+    def __init__(self, config: uvicorn.Config, timeouts: Timeouts | None = None) -> None:
+        super().__init__(config)
+        self._timeouts = timeouts or Timeouts()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn has it; but a TLS handshake, and the goodbye at its end, have our time-outs and not a minute."""
+        context = self.config.ssl
+        if context is None or sockets is None:
+            await super().startup(sockets)
+            return
+        await self.lifespan.startup()
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=listener,
+                ssl=context,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=self._timeouts.head,
+                ssl_shutdown_timeout=self._timeouts.linger,
+            )
+            for listener in sockets
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -296,12 +329,26 @@ def _check_no_loop(settings: Settings, listeners: tuple[socket.socket, ...]) -> 
         # Resolved, because `127.1`, `0` and names of this machine are other spellings of the same place.
         for address_of in _addresses(parts.hostname or ""):
             everywhere = listener.is_unspecified or address_of.is_unspecified
-            if address_of == listener or (everywhere and (address_of.is_loopback or address_of.is_unspecified)):
+            if address_of == listener or (everywhere and _is_local(address_of)):
                 raise CannotStart(f"upstreams: `{name}` is at `{url}`, which is a listener of this gateway itself")
 
 
 def _addresses(host: str) -> set[IPv4Address | IPv6Address]:
     try:
-        return {ip_address(str(found[4][0]).partition("%")[0]) for found in socket.getaddrinfo(host, None)}
+        found = {ip_address(str(place[4][0]).partition("%")[0]) for place in socket.getaddrinfo(host, None)}
     except OSError:
         return set()
+    return {address.ipv4_mapped or address if isinstance(address, IPv6Address) else address for address in found}
+
+
+def _is_local(address: IPv4Address | IPv6Address) -> bool:
+    """Whether `address` is one of this machine's own: then, and only then, a socket can be bound to it."""
+    if address.is_loopback or address.is_unspecified:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as trial:
+        try:
+            trial.bind((str(address), 0))
+        except OSError:
+            return False
+    return True

@@ -15,7 +15,9 @@ class ServerTls:
         """Raises: CannotStart"""
         self._certificate = certificate
         self._key = key
+        self._current = self._new()
         self.context = self._new()
+        self.context.sni_callback = self._show_current
 
     def reload(self) -> str:
         """Reads the files again, for the connections that come from now on; returns what is wrong, or nothing.
@@ -23,14 +25,16 @@ class ServerTls:
         Files that cannot be used leave the old certificate in place.
         """
         try:
-            self._new()
-            # INVARIANT: the files were good in a context of their own, so this one is never left half changed.
-            self.context.load_cert_chain(self._certificate, self._key)
+            # INVARIANT: a new context, never the old one changed: that would keep the old certificate beside the new
+            # one where their keys are of two types, and go on showing it to whoever asks for the old type.
+            self._current = self._new()
         except CannotStart as fault:
             return str(fault)
-        except OSError as fault:
-            return f"tls_certificate: {fault}"
         return ""
+
+    def _show_current(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """Called in each handshake, with or without a server name in it."""
+        connection.context = self._current
 
     def _new(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -78,7 +78,8 @@ def decide_preflight(policy: Policy, facts: RequestFacts) -> Preflight | Allowed
     if route is None:
         return _NO_CORS_METHOD
     if route.cors is None:
-        return Allowed(route, None)
+        # An OPTIONS route of the path is the author's word on who may ask it.
+        return None if isinstance(policy.route_for(b"OPTIONS", facts.path), Route) else Allowed(route, None)
     if origin not in route.cors.origins:
         return Refusal(Reason.CORS_REFUSED, f"not an origin of route `{route.name}`")
 

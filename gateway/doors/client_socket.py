@@ -250,7 +250,8 @@ class ClientSocket(RequestReader, asyncio.Protocol):
         if not self.under_way:
             is_idle = not self._buffer and not self._lingers
             if crowded and is_idle and self._idle_since + self._services.timeouts.crowded_keep_alive < now:
-                self._transport.close()
+                # Nothing is owed to it, and by TLS an orderly close would wait for it to agree.
+                self._transport.abort()
         elif (self._client_ended or not self._reads) and self._is_gone():
             self._transport.abort()
 

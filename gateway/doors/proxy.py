@@ -269,6 +269,9 @@ class ClientConnection(ClientSocket):
         assert facts is not None  # set by head_read
         allowed = passed.allowed
         services = self._services
+        if facts.upgrades and not services.has_place_for_tunnel(allowed.route.upstream):
+            self._refuse(CannotDecide(Reason.OVERLOADED, "no place for another WebSocket"), None)
+            return
         upstream = services.upstreams[allowed.route.upstream]
         self._sent_head = head = request_head(
             facts,
@@ -293,6 +296,10 @@ class ClientConnection(ClientSocket):
             if self.under_way:
                 self._upstream_failed(fault.reason, fault.detail)
                 self._feed_held()
+            return
+        except Exception as fault:
+            self._task = None
+            self.faulted(fault)
             return
         self._task = None
         if not self.under_way:
@@ -354,6 +361,11 @@ class ClientConnection(ClientSocket):
         """From an answer that no HTTP follows: the tunnel has both sides, and this connection waits for its outcome."""
         exchange, self._upstream = self._upstream, None
         assert exchange is not None  # it has just answered
+        if self._client_ended:
+            # It says nothing more, and a tunnel would not hear that it has gone: its end was read before.
+            exchange.abandon()
+            self._abort(Verdict.CLIENT_GONE, None, "the client closed its side before the WebSocket was open")
+            return
         fault = answer_fault(facts.fields, value_of(request.fields, KEY) or b"")
         if fault:
             exchange.abandon()
@@ -362,6 +374,7 @@ class ClientConnection(ClientSocket):
         self._response = facts
         self._status = facts.status
         self.deadline = NEVER
+        self._services.tunnel_opened(route.upstream)
         tunnel = Tunnel(
             self,
             self._services,
@@ -383,6 +396,8 @@ class ClientConnection(ClientSocket):
         """The WebSocket is over, and with it the request that opened it."""
         self._body_bytes, self._bytes_out = bytes_in, bytes_out
         self._record(verdict, reason, detail)
+        assert self._passed is not None  # it was forwarded
+        self._services.tunnel_ended(self._passed.allowed.route.upstream)
         self._passed = None
         self._lingers = True
         self.under_way = False

@@ -44,6 +44,7 @@ class Services:
         "judge",
         "max_connections",
         "max_connections_per_peer",
+        "max_websockets",
         "peers",
         "recorder",
         "references",
@@ -51,6 +52,7 @@ class Services:
         "takes_proxy_protocol",
         "timeouts",
         "trusted",
+        "tunnels",
         "upstreams",
     )
 
@@ -66,6 +68,7 @@ class Services:
         scheme: bytes = b"http",
         max_connections: int = 1_000_000,
         max_connections_per_peer: int = 0,
+        max_websockets: int = 512,
         trusted: TrustedProxies | None = None,
         takes_proxy_protocol: bool = False,
     ) -> None:
@@ -79,6 +82,8 @@ class Services:
         self.scheme = scheme
         self.max_connections = max_connections
         self.max_connections_per_peer = max_connections_per_peer
+        self.max_websockets = max_websockets
+        self.tunnels: dict[str, int] = {}
         self.trusted = trusted
         self.takes_proxy_protocol = takes_proxy_protocol
         self.in_flight = 0
@@ -107,6 +112,18 @@ class Services:
                 self.peers[peer] = count
             else:
                 self.peers.pop(peer, None)
+
+    def has_place_for_tunnel(self, upstream: str) -> bool:
+        """Whether one more WebSocket may be opened to an upstream: they stay for long, and others want its places."""
+        return self.tunnels.get(upstream, 0) < self.max_websockets
+
+    def tunnel_opened(self, upstream: str) -> None:
+        """A WebSocket to `upstream` was opened."""
+        self.tunnels[upstream] = self.tunnels.get(upstream, 0) + 1
+
+    def tunnel_ended(self, upstream: str) -> None:
+        """It is over."""
+        self.tunnels[upstream] -= 1
 
     def sweep(self) -> None:
         """Ends connections that have passed their deadline, and looks at the others."""

@@ -103,7 +103,7 @@ class Checks:
 
     async def _check(self) -> None:
         is_good = False
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             is_good = await self._answer()
         self._ended(is_good)
 

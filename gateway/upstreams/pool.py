@@ -282,7 +282,7 @@ class EndpointPool:
             self.connects["timeout"] += 1
             self.failed("no connection in time")
             raise UpstreamFailed(Reason.UPSTREAM_TIMEOUT, f"{self._detail}: no connection in time") from fault
-        except OSError as fault:  # ssl.SSLError is one
+        except (OSError, ValueError) as fault:  # ssl.SSLError is the one, a name that cannot be encoded the other
             self.connects["failed"] += 1
             told = told_of(fault)
             self.failed(told)

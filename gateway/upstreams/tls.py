@@ -31,7 +31,7 @@ def client_context(
     return context
 
 
-def told_of(fault: OSError) -> str:
+def told_of(fault: OSError | ValueError) -> str:
     """Why there is no connection, for operators. It names no address."""
     if isinstance(fault, ssl.SSLCertVerificationError):
         return f"TLS: the certificate is refused: {fault.verify_message}"

@@ -62,6 +62,8 @@ def address_of(text: str) -> str:
             return ""
     elif host.count(":") == 1:
         host = host.partition(":")[0]
+    if "%" in host:
+        return ""  # Python takes any text at all for the scope of an address
     try:
         return str(ip_address(host))
     except ValueError:
@@ -122,7 +124,7 @@ def _version_1(line: str) -> str:
     words = line.split(" ")
     if len(words) >= 2 and words[1] == "UNKNOWN":
         return ""
-    if len(words) != 6 or words[1] not in ("TCP4", "TCP6"):
+    if len(words) != 6 or words[1] not in ("TCP4", "TCP6") or "%" in line:
         raise ProxyHeaderInvalid("not `PROXY TCP4|TCP6 source destination port port`")
     try:
         source, destination = ip_address(words[2]), ip_address(words[3])

@@ -30,12 +30,15 @@ def ask(gateway: RunningGateway, fields: bytes = b"") -> bytes:
     return GET % (gateway.keys.a.line, fields)
 
 
-def certificate(folder: Path, name: str = "localhost") -> tuple[Path, Path]:
+EC = ("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+
+
+def certificate(folder: Path, name: str = "localhost", kind: tuple[str, ...] = EC) -> tuple[Path, Path]:
     """(certificate, key) for `name` and 127.0.0.1, signed by itself."""
     made, key = folder / f"{name}.pem", folder / f"{name}.key"
     subprocess.run(
         [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("openssl", "req", "-x509", "-newkey", *kind, "-nodes"),
             *("-keyout", str(key), "-out", str(made), "-days", "2", "-subj", f"/CN={name}"),
             *("-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1"),
         ],
@@ -117,6 +120,30 @@ def test_a_new_certificate_is_shown_after_a_reload_and_a_bad_one_is_not(tmp_path
 
         before.sendall(ask(gateway))
         assert answer_of(before).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_certificate_with_a_key_of_another_type_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    made, key = certificate(tmp_path, kind=("rsa:2048",))
+    other, other_key = certificate(tmp_path, "other")
+    with running_gateway(tmp_path, tls_certificate=made, tls_key=key) as gateway:
+        old = made.read_bytes()
+        made.write_bytes(other.read_bytes())
+        key.write_bytes(other_key.read_bytes())
+        gateway.await_(gateway.running.reload_policy())
+
+        with tls_client(gateway.port, other) as client:
+            assert client.version() == "TLSv1.3"
+        # Who asks for the old type of key is not shown the old certificate.
+        made.write_bytes(old)
+        context = ssl.create_default_context(cafile=str(made))
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+        with (
+            pytest.raises(ssl.SSLError),
+            socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1"),
+        ):
+            pass
 
 
 def test_a_certificate_that_cannot_be_used_says_why(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ def test_what_is_not_said_is_as_in_the_code() -> None:
         ({"host": "a\r\nx: y"}, "host"),
         ({"host": ""}, "host"),
         ({"server_name": "a b"}, "server_name"),
+        ({"server_name": ".example.com"}, "server_name"),
+        ({"server_name": "a..b"}, "server_name"),
         ({"ca": "x"}, "ca"),
     ],
 )

@@ -43,6 +43,8 @@ def version_2(family: int, body: bytes, *, command: int = 0x21) -> bytes:
         ([b"192.0.2.7, nonsense"], "10.0.0.9", "10.0.0.9"),
         ([b"192.0.2.7, unknown, 10.2.2.2"], "10.2.2.2", "10.2.2.2, 10.0.0.9"),
         ([b"192.0.2.7,"], "10.0.0.9", "10.0.0.9"),
+        ([b"fe80::1%eth0"], "10.0.0.9", "10.0.0.9"),
+        ([b"fe80::1%\xe9"], "10.0.0.9", "10.0.0.9"),
     ],
 )
 def test_the_last_address_that_is_no_listed_proxy_is_the_client(values: list[bytes], client: str, chain: str) -> None:
@@ -121,6 +123,7 @@ def test_a_header_is_read_however_it_comes(header: bytes, client: str) -> None:
         b"PROXY TCP4 192.0.2.7 10.0.0.1 1 -2\r\n",
         b"PROXY TCP4 2001:db8::7 10.0.0.1 1 2\r\n",
         b"PROXY TCP4 192.0.2.07x 10.0.0.1 1 2\r\n",
+        b"PROXY TCP6 fe80::1%eth0 fd00::1 1 2\r\n",
         b"PROXY TCP4  192.0.2.7 10.0.0.1 1 2\r\n",
         b"PROXY UDP4 192.0.2.7 10.0.0.1 1 2\r\n",
         b"PROXY " + b"A" * 102,

@@ -26,7 +26,7 @@ routes:
     upstream: rest
     allow: anyone
     cors: {origins: [https://app.example], headers: [X-A], expose: [ETag], credentials: true, max_age: 60}
-  - {name: theirs, match: "PATCH /a/{id}", upstream: rest, allow: anyone, cors: pass}
+  - {name: theirs, match: "PATCH /c/{id}", upstream: rest, allow: anyone, cors: pass}
   - {name: options, match: "OPTIONS /a/{id}", upstream: rest, allow: anyone}
   - {name: closed, match: GET /b, upstream: rest, allow: anyone, cors: none}
 """
@@ -112,10 +112,20 @@ def test_headers_are_named_once() -> None:
 
 
 def test_a_preflight_is_passed_for_nobody_where_the_route_says_so(policy: Policy) -> None:
-    allowed = judged(policy, b"PATCH", b"https://any.example")
+    allowed = judged(policy, b"PATCH", b"https://any.example", b"/c/1")
 
     assert isinstance(allowed, Allowed)
     assert (allowed.route.name, allowed.principal, allowed.body) == ("theirs", None, None)
+
+
+def test_a_route_for_options_is_judged_as_such_though_preflights_are_passed() -> None:
+    policy = compiled(
+        "version: 1\nscopes:\n  READ: {means: reads}\nroutes:\n"
+        "  - {name: a, match: GET /a, upstream: rest, allow: anyone, cors: pass}\n"
+        "  - {name: b, match: OPTIONS /a, upstream: rest, allow: {api_key: READ}}\n"
+    )
+
+    assert judged(policy, b"GET", APP, b"/a") is None
 
 
 @pytest.mark.parametrize(

@@ -546,3 +546,39 @@ def test_a_websocket_over_tls_is_a_tunnel_too(tmp_path_factory: pytest.TempPathF
 
         assert client.recv(len(GOING_AWAY)) == GOING_AWAY
         assert leg.ended()
+
+
+# -- what a WebSocket may hold
+
+
+def test_a_client_that_closed_its_side_before_the_opening_holds_nothing(
+    gateway: RunningGateway, upstream: Upstream
+) -> None:
+    # R13: its end was heard before there was a tunnel to hear it.
+    with RawClient(gateway.port) as client:
+        client.send(get(b"/live", *HANDSHAKE, authorization=gateway.keys.a.line))
+        leg = upstream.accept()
+        leg.read_until(b"\r\n\r\n")
+        client.finish()
+        gateway.settle()
+        leg.socket.sendall(SWITCHING)
+
+        assert ending(gateway) == (Verdict.CLIENT_GONE, None, 0)
+        assert b"101" not in client.read_to_end()
+        assert leg.ended()
+    assert gateway.running.gateway.services.tunnels.get("live", 0) == 0
+
+
+def test_websockets_take_a_part_of_the_places_and_not_all(
+    tmp_path_factory: pytest.TempPathFactory, upstream: Upstream
+) -> None:
+    # K4
+    with opened_gateway(tmp_path_factory, upstream, max_websockets=2) as gateway:
+        with tunnel(gateway, upstream), tunnel(gateway, upstream), RawClient(gateway.port) as third:
+            third.send(get(b"/live", *HANDSHAKE, authorization=gateway.keys.a.line))
+            answer = third.read()
+            assert (answer.status, answer.reason) == (503, "overloaded")
+        gateway.until(lambda: gateway.in_flight == 0, "the end of both")
+        with tunnel(gateway, upstream) as (client, leg):
+            client.send(TEXT)
+            assert leg.read_until(TEXT) == TEXT
