@@ -87,24 +87,24 @@ def try_guards(door: Callable[[Services], asyncio.Protocol] | None = None) -> No
     for attempt in ATTEMPTS:
         client, upstream = _sent(attempt.sent, door or _door)
         if upstream.whole:
-            faults.append(f"self-test: a request with {attempt.what} was forwarded; {_TODO}")
+            faults.append(f"self-test: a request with {attempt.what} was forwarded; {_REMEDY}")
         elif client.status != attempt.status:
             faults.append(
                 f"self-test: a request with {attempt.what} was answered {client.status} instead of {attempt.status}; "
-                f"{_TODO}"
+                f"{_REMEDY}"
             )
         elif not client.is_ended and attempt.status != 401:
-            faults.append(f"self-test: the connection stays open after a request with {attempt.what}; {_TODO}")
+            faults.append(f"self-test: the connection stays open after a request with {attempt.what}; {_REMEDY}")
 
     client, upstream = _sent(_GOOD, door or _door)
     forwarded = bytes(upstream.received)
     if not upstream.whole or not forwarded.startswith(_FORWARDED) or len(forwarded) != len(_FORWARDED) + _REF_AND_END:
-        faults.append(f"self-test: a request that may pass was answered {client.status}, or changed; {_TODO}")
+        faults.append(f"self-test: a request that may pass was answered {client.status}, or changed; {_REMEDY}")
     if faults:
         raise CannotStart("\n".join(faults))
 
 
-_TODO: Final = "install the gateway and its dependencies again, in the versions of its lock file"
+_REMEDY: Final = "install the gateway and its dependencies again, in the versions of its lock file"
 
 
 def _sent(data: bytes, door: Callable[[Services], asyncio.Protocol]) -> tuple[_Client, _Upstream]:
