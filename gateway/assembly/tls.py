@@ -15,8 +15,7 @@ class ServerTls:
         """Raises: CannotStart"""
         self._certificate = certificate
         self._key = key
-        self._current = self._new()
-        self.context = self._new()
+        self.context = self._current = self._new()
         self.context.sni_callback = self._show_current
 
     def reload(self) -> str:

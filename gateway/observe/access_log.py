@@ -35,7 +35,7 @@ class AccessLog:
         self._second_text = ""
 
     def record(self, outcome: Outcome) -> None:
-        """Formats and offers one line. 1.5 us (best of 7 x 50,000, CPython 3.11, 2 shared cores).
+        """Formats and offers one line. 1.5 us interpreted (best of 7 x 50,000, CPython 3.11, 2 shared cores).
 
         Formatted here rather than in the writer's thread: a batch there would hold the interpreter for up to 5 ms.
         """

@@ -124,7 +124,7 @@ class RequestCounts:
         self.upstreams = {name: self.upstreams.get(name) or UpstreamCounts() for name in (OTHER, *upstreams)}
 
     def count(self, outcome: Outcome) -> None:
-        """Counts one outcome. 0.7 us (best of 7 x 50,000, CPython 3.11, 2 shared cores)."""
+        """Counts one outcome. 0.7 us interpreted (best of 7 x 50,000, CPython 3.11, 2 shared cores)."""
         try:
             route = self.routes[outcome.route]
         except KeyError:

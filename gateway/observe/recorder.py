@@ -10,7 +10,7 @@ from gateway.ports import Outcome
 class RequestRecorder:
     """Implements `ports.Recorder`: never raises and never waits.
 
-    2.4 us for both (best of 7 x 50,000, CPython 3.11, 2 shared cores); the budget is 3.
+    2.4 us for both, interpreted (best of 7 x 50,000, CPython 3.11, 2 shared cores); the budget is 3.
     """
 
     __slots__ = ("_count", "_log")
