@@ -14,10 +14,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from bench import versions
-from bench.candidates import CANDIDATES
-from bench.candidates.kind import Candidate, Service, Site
+from bench import constant_rate, versions
+from bench.bars import LATENCY_SHARE, LATENCY_WORKLOAD
+from bench.candidates import BASE, CANDIDATES
+from bench.candidates.kind import DUMMY_TOKEN, Candidate, Service, Site
 from bench.candidates.nginx import start_upstream
+from bench.constant_rate import DIRECT, Target
+from bench.key_cache import measure_key_cache
 from bench.memory import measure_passages, start_bulk_upstream
 from bench.processes import CannotRun, cores
 from bench.report import AtRest, Results, as_markdown
@@ -69,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workload", action="append", choices=workloads, metavar="NAME", help="this workload alone")
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default 5; 0: none, with --memory)")
     parser.add_argument("--seconds", type=int, default=4, help="seconds of each measurement (default 4)")
-    parser.add_argument("--memory", action="store_true", help="also send 256 MiB down and up, and watch the memory")
+    parser.add_argument("--memory", action="store_true", help="also 256 MiB down and up, and a million cached keys")
     parser.add_argument("--out", type=Path, help="where to write (default: bench/RESULTS.md, or print a narrowed run)")
     parser.add_argument("--list", action="store_true", help="name the candidates and workloads")
     return parser
@@ -94,6 +97,7 @@ def _run(
         if rounds > 0:
             _run_rounds(results, chosen, workloads, folder)
         if has_memory:
+            _run_key_cache(results, chosen)
             _run_passages(results, chosen, folder)
     for candidate in chosen:
         # Last, for a candidate may have been installed on the way.
@@ -122,10 +126,56 @@ def _run_rounds(results: Results, chosen: Sequence[Candidate], workloads: Sequen
             Row(candidate.name, workload.name)
             for workload in workloads
             for candidate in chosen
-            if candidate.name in services and (candidate.judges or not workload.is_refusal)
+            if candidate.name in services and candidate.takes(workload)
         ]
         runner = Runner(services, folder, load_core, results.seconds, _say)
         runner.run(results.rows, {workload.name: workload for workload in workloads}, results.rounds)
+        _run_latency(results, services, upstream_port, folder)
+
+
+def _run_latency(results: Results, services: dict[str, Service], upstream_port: int, folder: Path) -> None:
+    ours = ("bearergate", LATENCY_WORKLOAD)
+    row = next((row for row in results.rows if (row.candidate, row.workload) == ours and row.is_valid), None)
+    workload = next(workload for workload in WORKLOADS if workload.name == LATENCY_WORKLOAD)
+    if row is None:
+        return
+
+    targets = [Target(DIRECT, upstream_port, DUMMY_TOKEN)]
+    targets += [
+        Target(name, services[name].port, services[name].token) for name in (BASE, row.candidate) if name in services
+    ]
+    try:
+        results.latencies = constant_rate.measure_latency(
+            targets,
+            workload,
+            row.per_second * LATENCY_SHARE,
+            rounds=results.rounds,
+            seconds=results.seconds,
+            core=results.cores[1],
+            folder=folder,
+        )
+    except CannotRun as error:
+        results.not_run["latency at a constant rate"] = str(error)
+        _say(f"latency cannot be measured: {error}")
+    for latency in results.latencies:
+        figures = (
+            f"p50 {latency.p50_micros:,.0f} us, p99 {latency.p99_micros:,.0f} us" if latency.is_valid else latency.fault
+        )
+        _say(f"{latency.candidate:20} at {latency.per_second:,.0f} /s: {figures}")
+
+
+def _run_key_cache(results: Results, chosen: Sequence[Candidate]) -> None:
+    for candidate in chosen:
+        if candidate.name not in ("bearergate", "bearergate-interpreted"):
+            continue
+        try:
+            held = measure_key_cache(candidate.name, results.cores[0])
+        except CannotRun as error:
+            results.not_run[f"{candidate.name}, a million cached keys"] = str(error)
+            _say(f"{candidate.name} cannot show a million cached keys: {error}")
+            continue
+        results.caches.append(held)
+        _say(f"{candidate.name:20} {held.keys:,} cached keys: {held.filled_mib:.0f} MiB")
 
 
 def _run_passages(results: Results, chosen: Sequence[Candidate], folder: Path) -> None:

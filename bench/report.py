@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bench.bars import BARS, BULK_GROWN_MIB, BULK_RATIO, NOT_MEASURED, READY_SECONDS, REST_MIB
+from bench.bars import (
+    ADDED_P50_MICROS,
+    BARS,
+    BULK_GROWN_MIB,
+    BULK_RATIO,
+    CACHE_MIB,
+    LATENCY_SHARE,
+    NEW_TOKENS_PER_SECOND,
+    NOT_MEASURED,
+    P99_RATIO,
+    READY_SECONDS,
+    REST_MIB,
+)
 from bench.candidates import BASE, BASE_FOR_BULK, CANDIDATES
+from bench.constant_rate import DIRECT, Latency
+from bench.key_cache import Held
 from bench.memory import PASSAGES, Passed
 from bench.rounds import WARM_UP_SECONDS, Row
 from bench.workloads import WORKLOADS
@@ -35,6 +49,8 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     at_rest: list[AtRest] = field(default_factory=list)
     passed: list[Passed] = field(default_factory=list)
+    latencies: list[Latency] = field(default_factory=list)
+    caches: list[Held] = field(default_factory=list)
     not_run: dict[str, str] = field(default_factory=dict)
 
 
@@ -44,7 +60,9 @@ def as_markdown(results: Results) -> str:
         "# Results of `make bench`\n\nWritten by `python -m bench`; do not edit.\n",
         _what_and_how(results),
         *(_workload(results, workload.name, workload.title) for workload in WORKLOADS),
+        _latencies(results),
         _at_rest(results),
+        _caches(results),
         _passages(results),
         _bars(results),
         _not_run(results),
@@ -115,6 +133,46 @@ def _at_rest(results: Results) -> str:
     )
 
 
+def _latencies(results: Results) -> str:
+    if not results.latencies:
+        return ""
+
+    direct = _latency_of(results, DIRECT)
+    lines = ["| candidate | p50 us | p50 added us | p99 us | p99 added us |", "|---|---:|---:|---:|---:|"]
+    for row in results.latencies:
+        if not row.is_valid:
+            lines.append(f"| {row.candidate} | invalid: {_cell(row.fault or 'not measured')} | | | |")
+            continue
+        added = ("", "")
+        if direct is not None and row is not direct:
+            added = (f"{row.p50_micros - direct.p50_micros:,.0f}", f"{row.p99_micros - direct.p99_micros:,.0f}")
+        lines.append(f"| {row.candidate} | {row.p50_micros:,.0f} | {added[0]} | {row.p99_micros:,.0f} | {added[1]} |")
+    return (
+        f"## Latency at {results.latencies[0].per_second:,.0f} requests per second\n\n"
+        f"GET with a cached key, at {LATENCY_SHARE:g} of the highest rate of `bearergate` in this run, for all alike.\n"
+        "Each request is due at its time whether those before it were answered or not, and is late from then on.\n"
+        f"`{DIRECT}` is the upstream itself. Medians over the rounds.\n\n" + "\n".join(lines) + "\n"
+    )
+
+
+def _latency_of(results: Results, candidate: str) -> Latency | None:
+    return next((row for row in results.latencies if row.candidate == candidate and row.is_valid), None)
+
+
+def _caches(results: Results) -> str:
+    if not results.caches:
+        return ""
+
+    head = "| candidate | keys | grown by MiB | three fifths renewed, MiB | full collection ms |"
+    lines = [head, "|---|---:|---:|---:|---:|"]
+    lines += [
+        f"| {held.candidate} | {held.keys:,} | {held.filled_mib:.0f} | {held.renewed_mib:.0f}"
+        f" | {held.collection_ms:,.0f} |"
+        for held in results.caches
+    ]
+    return "## Keys in memory\n\nThe key cache of one process, filled.\n\n" + "\n".join(lines) + "\n"
+
+
 def _passages(results: Results) -> str:
     parts = []
     for passage in PASSAGES:
@@ -141,7 +199,13 @@ def _bars(results: Results) -> str:
             ratio = ours.per_second / other.per_second
             what = f"{bar.ours}, {bar.workload}: {bar.ratio:g} x {bar.other}, {bar.other_workload}"
             lines.append(f"| {what} | {ratio:.2f} x | {_verdict(ratio >= bar.ratio)} |")
+    new = found.get(("bearergate-new-users", "user-new"))
+    if new is not None:
+        what = f"{NEW_TOKENS_PER_SECOND:,.0f} user tokens a second that were never seen before"
+        lines.append(f"| {what} | {new.per_second:,.0f} | {_verdict(new.per_second >= NEW_TOKENS_PER_SECOND)} |")
+    lines += _bars_of_latency(results)
     lines += _bars_at_rest(results)
+    lines += _bars_of_caches(results)
     lines += _bars_of_passages(results.passed)
     return "## The bar\n\n| at least | measured | |\n|---|---:|---|\n" + "\n".join(lines) + "\n" if lines else ""
 
@@ -153,6 +217,25 @@ def _bars_at_rest(results: Results) -> Iterable[str]:
             yield f"| bearergate listens in under {READY_SECONDS:g} s | {rest.ready_seconds:.2f} s | {_verdict(met)} |"
             met = rest.resident_mib < REST_MIB
             yield f"| bearergate holds under {REST_MIB:g} MiB at rest | {rest.resident_mib:.0f} MiB | {_verdict(met)} |"
+
+
+def _bars_of_latency(results: Results) -> Iterable[str]:
+    ours, direct, base = (_latency_of(results, name) for name in ("bearergate", DIRECT, BASE))
+    if ours is not None and direct is not None:
+        added = ours.p50_micros - direct.p50_micros
+        met = added < ADDED_P50_MICROS
+        yield f"| latency: p50 added under {ADDED_P50_MICROS:g} us | {added:,.0f} us | {_verdict(met)} |"
+    if ours is not None and base is not None:
+        ratio = ours.p99_micros / base.p99_micros
+        yield f"| latency: p99 under {P99_RATIO:g} x {BASE} | {ratio:.2f} x | {_verdict(ratio < P99_RATIO)} |"
+
+
+def _bars_of_caches(results: Results) -> Iterable[str]:
+    for held in results.caches:
+        if held.candidate == "bearergate":
+            most = max(held.filled_mib, held.renewed_mib)
+            what = f"{held.keys:,} cached keys: under {CACHE_MIB:g} MiB"
+            yield f"| {what} | {most:.0f} MiB | {_verdict(most < CACHE_MIB)} |"
 
 
 def _bars_of_passages(passed: Sequence[Passed]) -> Iterable[str]:

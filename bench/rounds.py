@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from bench.candidates.kind import Service
-from bench.candidates.nginx import ANSWER
 from bench.processes import CannotRun
 from bench.workloads import Workload
 from bench.wrk import Measured, probe, run_wrk, write_script
@@ -77,11 +76,11 @@ class Runner:
 
     def _measure(self, row: Row, workload: Workload) -> None:
         service = self.services[row.candidate]
-        row.fault = probe(workload, service.port, service.token, ANSWER)
+        row.fault = probe(workload, service.port, service.token, next(iter(service.user_tokens), ""))
         if row.fault:
             return
 
-        script = write_script(workload, service.token, self.folder / "workload.lua")
+        script = write_script(workload, service.token, self.folder / "workload.lua", service.user_tokens)
         try:
             run_wrk(workload, service.port, script, core=self.core, seconds=WARM_UP_SECONDS)
             before = service.cpu_seconds()

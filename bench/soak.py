@@ -29,6 +29,7 @@ from typing import Final
 from bench.candidates import bearergate, nginx
 from bench.candidates.kind import Site
 from bench.processes import Process, cores, free_port, program
+from bench.workloads import ANSWER
 from gateway.assembly.keys import open_key_service
 
 PATH: Final = "/v2/users/5f0c3a9b7d2e41c8a6b0d913/events"
@@ -47,13 +48,21 @@ delay = function() return %d end
 
 
 @dataclass(slots=True)
+class Key:
+    """A token, and between which instants its revocation was committed; infinity for a good one."""
+
+    token: str
+    revoking: float = float("inf")
+    revoked: float = float("inf")
+
+
+@dataclass(slots=True)
 class World:
     """What was done to the gateway, and what was seen."""
 
     ends: threading.Event = field(default_factory=threading.Event)
     restarts: list[tuple[float, float]] = field(default_factory=list)
-    keys: list[tuple[str, float]] = field(default_factory=list)
-    """(token, when it was revoked: infinity for good ones)."""
+    keys: list[Key] = field(default_factory=list)
     answers: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
     resident: list[float] = field(default_factory=list)
@@ -71,12 +80,12 @@ def check(world: World, port: int, number: int) -> None:
     while not world.ends.is_set():
         turn += 1
         keys = list(world.keys)
-        token, revoked = keys[turn % len(keys)]
+        key = keys[turn % len(keys)]
         if turn % 7 == 0:
-            token, revoked = f"e5c3b842231543f.{turn:048d}", -1.0
+            key = Key(f"e5c3b842231543f.{turn:048d}", -1.0, -1.0)
         began = time.monotonic()
         try:
-            client.request("GET", PATH, headers={"Authorization": f"Bearer {token}"})
+            client.request("GET", PATH, headers={"Authorization": f"Bearer {key.token}"})
             answer = client.getresponse()
             body = answer.read()
             status = answer.status
@@ -84,14 +93,15 @@ def check(world: World, port: int, number: int) -> None:
             client.close()
             status, body = 0, repr(fault).encode()
         ended = time.monotonic()
-        if status == 200 and body == nginx.ANSWER and ended < revoked + REVOCATION_SECONDS:
+        # Looked at only now: what was done to the key while it was asked with explains the answer too.
+        if status == 200 and body == ANSWER and began < key.revoked + REVOCATION_SECONDS:
             world.answers["200"] += 1
-        elif status == 401 and began > revoked:
+        elif status == 401 and ended > key.revoking:
             world.answers["401"] += 1
         elif status in (0, 502, 504) and world.explained(began, ended):
             world.answers["upstream restarting"] += 1
         else:
-            world.errors.append(f"{status} {body[:120]!r}, revoked {began - revoked:.2f} s before")
+            world.errors.append(f"{status} {body[:120]!r}, revoked {began - key.revoked:.2f} s before")
         time.sleep(0.004)
     client.close()
 
@@ -122,12 +132,13 @@ def disturb(world: World, process: Process, store: str, policy: Path, upstream: 
                 process.popen.send_signal(signal.SIGHUP)
             else:
                 made = service.create_key(app.id, name=f"key {turn}", scopes=("USER_READ",))
-                world.keys.append((made.token.reveal(), float("inf")))
+                world.keys.append(Key(made.token.reveal()))
                 if len(world.keys) > KEYS:
                     # The first is the load's own. A key lives for some turns, then is seen revoked for as many.
-                    token, _ = world.keys[KEYS // 2]
-                    service.revoke_key(token.partition(".")[0])
-                    world.keys[KEYS // 2] = (token, time.monotonic())
+                    key = world.keys[KEYS // 2]
+                    key.revoking = time.monotonic()
+                    service.revoke_key(key.token.partition(".")[0])
+                    key.revoked = time.monotonic()
                     del world.keys[1]
 
 
@@ -166,7 +177,7 @@ def main() -> int:
         policy.write_bytes(bearergate.SHIPPED.read_bytes())
         upstream = Upstream(upstream_folder, other, stack)
         service = bearergate.start_proxy(Site(site_folder, core, upstream.port), stack, policy)
-        world.keys.append((service.token, float("inf")))
+        world.keys.append(Key(service.token))
         lua = folder / "load.lua"
         lua.write_text(_LUA % (PATH, service.token, given.pause_ms))
         wrk = program("wrk")

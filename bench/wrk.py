@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,16 @@ from bench.workloads import Workload
 
 CONNECTIONS: Final = 32
 _MARK: Final = "bench-summary "
+
+_IN_TURN: Final = """
+local tokens, at = {}, 0
+for line in io.lines(%s) do tokens[#tokens + 1] = "Bearer " .. line end
+function request()
+  at = at %% #tokens + 1
+  wrk.headers["Authorization"] = tokens[at]
+  return wrk.format()
+end
+"""
 
 _SCRIPT: Final = """
 wrk.method = {method}
@@ -44,11 +55,14 @@ class Measured:
         return self.requests / self.seconds if self.seconds else 0.0
 
 
-def write_script(workload: Workload, token: str, path: Path) -> Path:
-    """The Lua script that makes wrk send `workload` with `token`."""
-    headers = "\n".join(
-        f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in workload.all_headers(token).items()
-    )
+def write_script(workload: Workload, token: str, path: Path, user_tokens: Sequence[str] = ()) -> Path:
+    """The Lua script that makes wrk send `workload` with `token`, or with `user_tokens`, the first or all in turn."""
+    lines = workload.all_headers(token, user_tokens[0] if user_tokens else "")
+    headers = "\n".join(f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in lines.items())
+    if workload.users == "new":
+        listed = path.with_suffix(".tokens")
+        listed.write_text("\n".join(user_tokens) + "\n")
+        headers += _IN_TURN % json.dumps(str(listed))
     # A JSON string of ASCII without \u escapes is a Lua string too.
     body = json.dumps(workload.body.decode("ascii")) if workload.body else "nil"
     path.write_text(_SCRIPT.format(method=json.dumps(workload.method), body=body, headers=headers, mark=_MARK))
@@ -91,11 +105,13 @@ def measured_of(summary: dict[str, int], workload: Workload) -> Measured:
     )
 
 
-def probe(workload: Workload, port: int, token: str, expected_body: bytes) -> str:
+def probe(workload: Workload, port: int, token: str, user_token: str = "") -> str:
     """Send `workload` once and look at the answer closely; what is wrong with it, or an empty string."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10.0)
     try:
-        connection.request(workload.method, workload.path, workload.body or None, workload.all_headers(token))
+        connection.request(
+            workload.method, workload.path, workload.body or None, workload.all_headers(token, user_token)
+        )
         answer = connection.getresponse()
         body = answer.read()
     except OSError as error:
@@ -107,6 +123,6 @@ def probe(workload: Workload, port: int, token: str, expected_body: bytes) -> st
 
     if answer.status != workload.status:
         return f"answered {answer.status} instead of {workload.status}: {body[:200].decode(errors='replace')}"
-    if not workload.is_refusal and body != expected_body:
-        return f"the upstream's answer of {len(expected_body)} bytes arrived as {len(body)} other bytes"
+    if not workload.is_refusal and body != workload.answer:
+        return f"the upstream's answer of {len(workload.answer)} bytes arrived as {len(body)} other bytes"
     return ""

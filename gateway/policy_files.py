@@ -29,6 +29,8 @@ from ruamel.yaml.events import (
 from gateway.core.policy.compiler import compile_policy
 from gateway.core.policy.document import PolicyDocument
 from gateway.core.policy.faults import Fault, Place, PolicyInvalid, in_order
+from gateway.core.policy.graphql_documents import document_files
+from gateway.core.policy.graphql_schemas import schema_files
 from gateway.core.policy.reader import read_policy
 from gateway.core.policy.routes import Policy
 from gateway.core.policy.tree import Listing, Mapping, Node, Scalar
@@ -42,6 +44,11 @@ MAX_DEPTH: Final = 20
 CASES_SUFFIX: Final = ".cases.yaml"
 COMPANIONS: Final = (CASES_SUFFIX, ".demo.yaml")
 """What may lie beside a policy without being part of it: its cases, and example data for the demo."""
+
+SCHEMA_SUFFIXES: Final = (".graphql", ".graphqls", ".documents.json")
+_SCHEMA_NAME: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(?:graphqls?|documents\.json)")
+"""Whatever may be the name of a schema, or of a file with documents, in a policy that is not read yet; `schema:` and
+`documents:` accept no others."""
 
 
 class LoadedPolicy(msgspec.Struct, frozen=True):
@@ -58,8 +65,21 @@ def load(path: Path) -> LoadedPolicy:
 
     Raises: PolicyInvalid with every fault, in order of place
     """
+    files, texts = read_texts(path)
+    policy, document, advice = _compiled(texts)
+    return LoadedPolicy(policy, document, advice, files)
+
+
+def read_texts(path: Path) -> tuple[tuple[Path, ...], list[tuple[str, bytes]]]:
+    """The files of the policy at `path`, and what each of them and of their schemas holds, by the name in faults.
+
+    Raises: PolicyInvalid when they cannot be read; what stands in them is not looked at
+    """
     if path.name.endswith(COMPANIONS) and not path.is_dir():
         raise PolicyInvalid([_companion(path)])
+    if path.name.endswith(SCHEMA_SUFFIXES) and not path.is_dir():
+        place = Place(_shown(path), 1, 1)
+        raise PolicyInvalid([Fault(place, "this is a schema, not a policy", "give the policy that names it")])
     files = policy_files(path)
     texts: list[tuple[str, bytes]] = []
     for file in files:
@@ -72,8 +92,37 @@ def load(path: Path) -> LoadedPolicy:
                 texts.append((_shown(file), stream.read(MAX_FILE_BYTES + 1)))
         except OSError as fault:
             raise PolicyInvalid([_unreadable(file, fault)]) from fault
-    policy, document, advice = _compiled(texts)
-    return LoadedPolicy(policy, document, advice, files)
+    return files, texts + _read_schemas(files, texts)
+
+
+def _read_schemas(files: tuple[Path, ...], texts: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """What the schemas beside the policy files hold, of those that the files mention.
+
+    Raises: PolicyInvalid when one is there and cannot be read
+    """
+    mentioned = {
+        file.with_name(name.decode("ascii"))
+        for file, (_, content) in zip(files, texts, strict=True)
+        for line in content.splitlines()
+        if b".graphql" in line or b".documents.json" in line
+        for name in _SCHEMA_NAME.findall(line)
+    }
+    schemas: list[tuple[str, bytes]] = []
+    for file in sorted(mentioned):
+        if not file.is_file():
+            continue
+        try:
+            with file.open("rb") as stream:
+                content = stream.read(MAX_FILE_BYTES + 1)
+        except OSError as fault:
+            raise PolicyInvalid([_unreadable(file, fault)]) from fault
+        if len(content) > MAX_FILE_BYTES:
+            is_schema = file.suffix != ".json"
+            what = f"the {'schema is' if is_schema else 'documents are'} larger than {MAX_FILE_BYTES // 1024**2} MiB"
+            todo = "take its descriptions out" if is_schema else "take out those that no client sends"
+            raise PolicyInvalid([Fault(Place(_shown(file), 1, 1), what, todo)])
+        schemas.append((_shown(file), content))
+    return schemas
 
 
 def compile_texts(texts: list[tuple[str, bytes]]) -> tuple[Policy, tuple[Fault, ...]]:
@@ -88,7 +137,9 @@ def compile_texts(texts: list[tuple[str, bytes]]) -> tuple[Policy, tuple[Fault, 
 def _compiled(texts: list[tuple[str, bytes]]) -> tuple[Policy, PolicyDocument, tuple[Fault, ...]]:
     faults: list[Fault] = []
     trees: list[Node] = []
-    for name, content in texts:
+    schemas = {name: content for name, content in texts if name.endswith(SCHEMA_SUFFIXES)}
+    policies = [(name, content) for name, content in texts if name not in schemas]
+    for name, content in policies:
         tree = read_tree(name, content, faults)
         if tree is not None:
             trees.append(tree)
@@ -97,7 +148,10 @@ def _compiled(texts: list[tuple[str, bytes]]) -> tuple[Policy, PolicyDocument, t
         raise PolicyInvalid(faults)
 
     document, faults = read_policy(trees)
-    policy, compile_faults = compile_policy(document, revision_of([content for _, content in texts]))
+    named = (*schema_files(document), *document_files(document))
+    used = {file: schemas[file] for file in named if file in schemas}
+    revision = revision_of([*(content for _, content in policies), *used.values()])
+    policy, compile_faults = compile_policy(document, revision, used)
     faults += compile_faults
     if any(not fault.is_advice for fault in faults):
         raise PolicyInvalid(fault for fault in faults if not fault.is_advice)

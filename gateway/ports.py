@@ -7,8 +7,8 @@ from typing import Final, Protocol, final
 
 from gateway.core.credential import AppId, Credential, CredentialKind, KeyDigest, KeyId
 from gateway.core.outgoing import ResponseFacts
-from gateway.core.principal import KeyRecord
-from gateway.core.reasons import Reason, Verdict
+from gateway.core.principal import KeyRecord, UserRecord
+from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
 
 
 class StoreUnavailable(Exception):
@@ -36,6 +36,47 @@ class KeyChange:
     key_id: KeyId | None
     happened_at: float
     """When the store wrote it: seconds since the epoch, UTC."""
+    concerns_tokens: bool = False
+    """User tokens were revoked, and no key has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRevocation:
+    """User tokens that count no more: one, by its id, or those of a user or an App that were issued too early."""
+
+    position: int
+    """Of its line in the history."""
+    issuer: str
+    """The `iss` of the tokens; empty for every issuer's."""
+    app_id: AppId
+    """Empty where it is not by App."""
+    user_id: str
+    """Empty where it is not by user."""
+    token_id: str
+    """The one token's `jti`; empty where it is not by token."""
+    not_before: float
+    """Tokens issued before this are dead, seconds since the epoch, UTC; of no meaning where there is a `token_id`."""
+    expires_at: float
+    """No token that it concerns lives longer than this: then it may be forgotten."""
+
+
+REVOCATION_GRACE_SECONDS: Final = 86_400.0
+"""A revocation is kept for so much longer than it says: tokens live on for the leeway, and clocks are wrong (F36)."""
+
+
+class TokenStore(Protocol):
+    """The truth about Apps and revoked user tokens, as the data plane reads it."""
+
+    async def app_states(self) -> dict[AppId, bool]:
+        """Every App, and whether it is active. Raises: StoreUnavailable"""
+        ...
+
+    async def token_revocations(self, position: int, now: float) -> list[TokenRevocation]:
+        """Those after `position` that have not expired at `now`, oldest first, at most 1,000.
+
+        Raises: StoreUnavailable
+        """
+        ...
 
 
 class KeyStore(Protocol):
@@ -71,6 +112,18 @@ class KeyFinder(Protocol):
 
         Raises: StoreUnavailable
         """
+        ...
+
+
+class UserFinder(Protocol):
+    """User tokens, verified: from memory where it can. The judge awaits only on a miss."""
+
+    def cached(self, credential: Credential) -> UserRecord | Refusal | CannotDecide | Missing:
+        """What is known of the token, asked anew whether it was revoked since; `MISSING` when memory cannot answer."""
+        ...
+
+    async def find(self, credential: Credential) -> UserRecord | Refusal | CannotDecide:
+        """The token verified by its issuer's keys, or by asking its issuer. Never raises."""
         ...
 
 
@@ -208,6 +261,13 @@ class ResponseSink(Protocol):
 
 class UpstreamExchange(Protocol):
     """A connection to an upstream, for one request and its answer."""
+
+    def tighten(self, ends_by: float, response_head: float, response_idle: float) -> None:
+        """Before `send`: the answer has to be whole by then (monotonic seconds), and its parts may take this long.
+
+        0 of a part is as configured.
+        """
+        ...
 
     def send(self, data: bytes, sink: ResponseSink, *, answers_head: bool, ends: bool) -> None:
         """Sends the head, with the body where it is known. `ends`: nothing of the request follows."""

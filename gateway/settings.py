@@ -5,6 +5,7 @@ Sources, the strongest first: arguments, environment (`BEARERGATE_LISTEN`, `BEAR
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from gateway.wire.limits import Timeouts
+from gateway.token_settings import REVEALED, IssuerName, IssuerSettings, TokenCacheSettings
+from gateway.wire.limits import WEBSOCKET_FRAMES_PER_SECOND, WEBSOCKET_MESSAGE_BYTES, Timeouts
 
 PREFIX: Final = "BEARERGATE_"
 _NO_SETTINGS: Final = ("config", "vectors")
@@ -60,6 +62,7 @@ class TimeoutSettings(BaseModel):
     upstream_keep_alive: float = _seconds(45.0)
     request: float = Field(default=0.0, ge=0, le=86_400.0, allow_inf_nan=False)
     """The whole of it with an upstream; 0 for as long as bytes come."""
+    websocket_idle: float = _seconds(300.0)
     sweep: float = _seconds(0.25, at_most=5.0)
 
     def wire(self) -> Timeouts:
@@ -80,6 +83,19 @@ class KeyCacheSettings(BaseModel):
     lookup_timeout: float = _seconds(0.5, at_most=30.0)
     poll: float = _seconds(0.5, at_most=5.0)
     """Seconds between two looks at the change feed."""
+
+
+class AssertionSettings(BaseModel):
+    """What signs the assertions that upstreams are sent; see `docs/identity.md`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keys: Path | None = None
+    """A PEM file, or a folder of them of which the first signs; without it, no route can have an `assertion`."""
+    issuer: str = Field(default="bearergate", min_length=1, max_length=255)
+    """What they say as `iss`."""
+    lifetime: int = Field(default=60, ge=10, le=600)
+    """Seconds."""
 
 
 class UpstreamSettings(BaseModel):
@@ -127,6 +143,14 @@ class Settings(BaseSettings):
     listen: str = "127.0.0.1:8080"
     admin_listen: str = "127.0.0.1:9090"
     store: str = "sqlite:///bearergate.sqlite3"
+    store_listen: str = ""
+    """Where PostgreSQL itself is, when `store` is a pooler that lets nobody listen."""
+    peppers: dict[str, Path] = {}
+    """Files with the secrets under which the store keeps keys, by their ids: `{"2026": "/etc/bearergate/pepper"}`."""
+    pepper: str = ""
+    """The id of the one that new keys take; it may be left out where there is one alone."""
+    region: str = Field(default="", pattern="^[a-z]?$")
+    """The letter with which the ids of our keys begin; without it `x`, and keys of every region are looked up."""
     access_log: str = "-"
     """`-` is standard output, `none` is none, anything else is a file."""
     upstream_max_connections: PositiveInt = 1024
@@ -139,8 +163,14 @@ class Settings(BaseSettings):
     """From clients; fewer where the process may not open as many files."""
     max_connections_per_peer: int = Field(default=0, ge=0)
     """From one address; 0 is any number, as a balancer in front needs it."""
+    max_streams_per_caller: int = Field(default=256, ge=0)
+    """Answers that last, WebSockets among them, of one key or user; 0 is any number."""
     max_websockets: PositiveInt = 512
     """To one upstream; each takes one of its connections for as long as it is open."""
+    max_websocket_message_bytes: PositiveInt = WEBSOCKET_MESSAGE_BYTES
+    """Of a client's message, as it is on the wire."""
+    max_websocket_frames_per_second: PositiveInt = WEBSOCKET_FRAMES_PER_SECOND
+    """From one client, on average over ten seconds."""
     trusted_proxies: list[str] = []
     """Networks whose `X-Forwarded-For` and PROXY protocol are believed: `["10.0.0.0/8"]`."""
     proxy_protocol: bool = False
@@ -153,12 +183,25 @@ class Settings(BaseSettings):
     """Lets the next process listen on the same port before this one has ended."""
     public_scheme: Literal["http", "https"] = "http"
     """How clients reach us: `https` where something before us ends TLS. Upstreams hear it as `x-forwarded-proto`."""
+    memory_limit: int | None = Field(default=None, ge=0, le=1024 * 1024)
+    """MiB that all workers together may hold; without it what the control group says, and 0 for any."""
+    max_loop_lag: float = Field(default=0.5, ge=0, le=60, allow_inf_nan=False)
+    """Seconds that the event loop may be late before `/readyz` says 503; 0 for any. As long as a look-up in the key
+    store may take: a loop that is later lets look-ups fail that were answered in time."""
     drain_delay: float = Field(default=0.0, ge=0, le=600, allow_inf_nan=False)
     """Seconds after SIGTERM in which `/readyz` is 503 already and new connections are still served."""
     drain: float = Field(default=30.0, ge=0, le=3600, allow_inf_nan=False)
     """Seconds that requests under way may take after that."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes that serve; more than one have a supervisor over them."""
+    worker_timeout: float = _seconds(30.0, at_most=3_600.0)
+    """Seconds that one of several may not answer its supervisor before it is killed and replaced."""
     timeouts: TimeoutSettings = TimeoutSettings()
     key_cache: KeyCacheSettings = KeyCacheSettings()
+    issuers: dict[IssuerName, IssuerSettings] = Field(default={}, max_length=32)
+    """Who issues user tokens, by a name of your own; without one, none are accepted."""
+    token_cache: TokenCacheSettings = TokenCacheSettings()
+    assertions: AssertionSettings = AssertionSettings()
 
     @field_validator("upstreams", mode="before")
     @classmethod
@@ -203,6 +246,9 @@ class Settings(BaseSettings):
             raise ValueError("proxy_protocol: anybody could claim any address; list the proxies in `trusted_proxies`")
         if self.tls_key is not None and self.tls_certificate is None:
             raise ValueError("tls_key: there is no certificate for it; set `tls_certificate`")
+        if sum(issuer.introspection_url is not None for issuer in self.issuers.values()) > 1:
+            # A token that says nothing of itself would have to be tried with each, and be shown to all but one in vain.
+            raise ValueError("issuers: at most one of them can have an `introspection_url`")
         return self
 
 
@@ -250,6 +296,54 @@ def read_settings(config: Path | None = None, **arguments: Any) -> Settings:
     if faults:
         raise SettingsInvalid("\n".join(faults))
     return settings
+
+
+def settings_text(settings: Settings) -> str:
+    """All that was set, secrets among it: for the eyes of our own workers alone."""
+    # INVARIANT: without what was left out, because options of one upstream that were left out are those for all.
+    return settings.model_dump_json(exclude_unset=True, context=REVEALED)
+
+
+def settings_from(text: str) -> Settings:
+    """The settings that `settings_text` wrote, in a process with the same environment."""
+    return Settings(**json.loads(text))
+
+
+class KeySettings(BaseSettings):
+    """What commands about keys have to know of the gateway's settings; each is as in `Settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    peppers: dict[str, Path] = {}
+    pepper: str = ""
+    region: str = Field(default="", pattern="^[a-z]?$")
+
+
+def read_key_settings(config: Path | None = None) -> KeySettings:
+    """From the environment and, last, the TOML file `config`. Raises: SettingsInvalid"""
+    file = {} if config is None else _table(config)
+
+    class Layered(KeySettings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return _Environment(settings_cls), InitSettingsSource(settings_cls, init_kwargs=file)
+
+    try:
+        return Layered()
+    except ValidationError as fault:
+        sources = _Sources({}, config, file)
+        raise SettingsInvalid(
+            "\n".join(_sentence(error, sources) for error in fault.errors(include_url=False))
+        ) from fault
 
 
 def _table(config: Path) -> dict[str, Any]:
@@ -361,6 +455,13 @@ def _holds(table: Any, place: list[str]) -> bool:
     return True
 
 
+_EXAMPLES: Final = {
+    "issuers": '{"accounts": {"issuer": "https://id.example.org", …}}',
+    "peppers": '{"2026": "/etc/bearergate/pepper"}',
+    "upstreams": '{"notes": "http://127.0.0.1:9000"}',
+}
+
+
 def _sentence(error: Any, sources: _Sources) -> str:
     place = [str(part) for part in error["loc"]]
     key = ".".join(place)
@@ -370,7 +471,7 @@ def _sentence(error: Any, sources: _Sources) -> str:
     if error["type"] == "extra_forbidden":
         return f"{name}: there is no such setting{_meant(key, _variable if is_variable else str)}"
     if error["type"] in ("dict_type", "model_type"):
-        example = '{"notes": "http://127.0.0.1:9000"}' if key == "upstreams" else '{"name": 1.0}'
+        example = _EXAMPLES.get(key, '{"name": 1.0}')
         return f"{name}: this is not JSON; write `{example}`" if is_variable else f"{name}: this is no table"
     return f"{name}: {_lower(str(error['msg']).removeprefix('Value error, '))}"
 

@@ -221,6 +221,53 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         ),
     ),
     (
+        "User tokens",
+        (
+            Panel(
+                "Verifications",
+                "Tokens that memory did not know; undecided ones were answered 503.",
+                PER_SECOND,
+                ((rate("bearergate_token_verifications_total", "result"), "{{result}}"),),
+                is_stacked=True,
+            ),
+            Panel(
+                "Token cache hit ratio",
+                "Look-ups that memory answered, refused tokens included.",
+                RATIO,
+                (
+                    (
+                        f'sum(rate(bearergate_token_cache_lookups_total{{{HERE}, result!="miss"}}[{RATE}]))'
+                        f" / sum(rate(bearergate_token_cache_lookups_total{{{HERE}}}[{RATE}]))",
+                        "hits",
+                    ),
+                ),
+            ),
+            Panel(
+                "Tokens and revocations in memory",
+                "What is held now.",
+                SHORT,
+                (
+                    (f"sum by (content) (bearergate_token_cache_entries{{{HERE}}})", "{{content}}"),
+                    (f"max(bearergate_token_revocations{{{HERE}}})", "revocations"),
+                ),
+            ),
+            Panel(
+                "Questions to issuers",
+                "For their keys, or about a token.",
+                PER_SECOND,
+                ((rate("bearergate_issuer_requests_total", "issuer, result"), "{{issuer}} {{result}}"),),
+                width=12,
+            ),
+            Panel(
+                "Age of issuers' keys",
+                "Since they were last read; at the issuer's `keep` its tokens cannot be verified any more.",
+                SECONDS,
+                ((f"max by (issuer) (bearergate_issuer_keys_age_seconds{{{HERE}}})", "{{issuer}}"),),
+                width=12,
+            ),
+        ),
+    ),
+    (
         "Policy",
         (
             Panel(
@@ -317,18 +364,24 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             Panel(
                 "Processor and event loop",
-                "A gateway is one event loop: at one whole core it is full.",
+                "Each worker is one event loop: a gateway with one is full at one whole core.",
                 SHORT,
                 (
                     (f'rate(process_cpu_seconds_total{{job="bearergate", {HERE}}}[{RATE}])', "cores {{instance}}"),
                     (f"bearergate_event_loop_lag_seconds{{{HERE}}}", "loop lag in seconds {{instance}}"),
+                    (f'bearergate_workers{{state="ready", {HERE}}}', "workers {{instance}}"),
+                    (f"increase(bearergate_worker_restarts_total{{{HERE}}}[{RATE}])", "restarts {{instance}}"),
                 ),
             ),
             Panel(
                 "Memory",
-                "Resident memory.",
+                "Resident memory, the limit where there is one, and the bodies that are held whole.",
                 BYTES,
-                ((f'process_resident_memory_bytes{{job="bearergate", {HERE}}}', "{{instance}}"),),
+                (
+                    (f'process_resident_memory_bytes{{job="bearergate", {HERE}}}', "{{instance}}"),
+                    (f"bearergate_memory_limit_bytes{{{HERE}}}", "limit {{instance}}"),
+                    (f"bearergate_held_body_bytes{{{HERE}}}", "bodies {{instance}}"),
+                ),
             ),
             Panel(
                 "Connections and descriptors",

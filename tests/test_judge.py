@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.credential import Credential, CredentialKind, KeyDigest
+from gateway.core.credential import Credential, CredentialKind, KeyDigest, digest_of
 from gateway.core.decision import Allowed, Preflight
 from gateway.core.facts import RequestFacts
 from gateway.core.lifecycle import KeyState
+from gateway.core.policy.requirement import Subject, SubjectPlace, UserRequirement
 from gateway.core.policy.routes import Route
-from gateway.core.principal import KeyRecord
+from gateway.core.principal import KeyRecord, UserRecord
 from gateway.core.reasons import CannotDecide, Reason, Refusal
-from gateway.judge import AwaitingBody, AwaitingKey, Judge, Passed, Stopped, graphql_head_fault
+from gateway.core.token_kinds import kinds_of
+from gateway.judge import AwaitingBody, AwaitingInit, AwaitingKey, Judge, Passed, Stopped, graphql_head_fault
 from gateway.ports import MISSING, KeyFinder, Missing, StoreUnavailable
 from tests.core.policy.support import compiled
 from tests.core.samples import (
@@ -31,9 +33,11 @@ from tests.core.samples import (
     record,
     requires,
     route,
+    user,
+    user_record,
 )
 from tests.support.manual_clock import START, ManualClock
-from tests.support.values import fields_of
+from tests.support.values import changed, fields_of
 
 KEY = CredentialKind.API_KEY
 JSON = (b"Content-Type", b"application/json")
@@ -371,7 +375,7 @@ def test_a_scope_that_is_missing_is_named_after_the_body_was_read() -> None:
     ],
 )
 def test_json_in_utf_8_is_read(content_type: bytes) -> None:
-    assert graphql_head_fault(ask((b"Content-Type", content_type), method=b"POST")) is None
+    assert graphql_head_fault(ask((b"Content-Type", content_type), method=b"POST"), graphql_rules({})) is None
 
 
 @pytest.mark.parametrize(
@@ -422,7 +426,7 @@ def test_other_parameters_in_the_url_are_left_to_the_upstream() -> None:
 
 
 def test_identity_is_no_coding() -> None:
-    assert graphql_head_fault(ask(JSON, (b"Content-Encoding", b"Identity"), method=b"POST")) is None
+    assert graphql_head_fault(ask(JSON, (b"Content-Encoding", b"Identity"), method=b"POST"), graphql_rules({})) is None
 
 
 # -- one policy per request
@@ -488,7 +492,7 @@ async def judged(keys: Keys, head: RequestFacts, body: bytes) -> Passed | Stoppe
     if isinstance(step, AwaitingKey):
         step = await judge.on_key(step)
     step = judge.on_body(step, body) if isinstance(step, AwaitingBody) else step
-    assert not isinstance(step, Preflight)
+    assert not isinstance(step, Preflight | AwaitingInit)
     return step
 
 
@@ -606,3 +610,204 @@ def test_a_preflight_asks_for_no_key() -> None:
 
     assert isinstance(step, Preflight)
     assert [] == keys.asked
+
+
+# -- user tokens
+
+USER_JWT, USER_OPAQUE = CredentialKind.USER_JWT, CredentialKind.USER_OPAQUE
+ANY_USER = UserRequirement()
+OWN = UserRequirement(Subject(SubjectPlace.PATH, "user_id", 2), Refusal(Reason.SUBJECT_MISMATCH))
+ME = route("users.me", pattern="/users/me", allow={USER_JWT: ANY_USER, USER_OPAQUE: ANY_USER})
+KEYS_ONLY = route("keys", pattern="/keys", allow={KEY: requires("users:read")})
+PROFILE = changed(route("users.own", pattern="/users/{user_id}", allow={USER_JWT: OWN}), parameters=("user_id",))
+USER_GQL = route(
+    "gql",
+    method=b"POST",
+    pattern="/gql",
+    takes_body=True,
+    graphql=graphql_rules({"Query.me": {USER_JWT: ANY_USER}, "Query.key": {KEY: requires("users:read")}}),
+)
+USER_POLICY = policy(ME, PROFILE, KEYS_ONLY, USER_GQL, STATUS)
+OPAQUE_TOKEN = b"2YotnFZFEjr1zCsicMWpAA"
+
+
+class Users:
+    """A `UserFinder` over one dict, which notes what it was asked and can be made to forget or to fail."""
+
+    def __init__(self, *records: UserRecord, remembers: bool = True) -> None:
+        self.records = {record.digest: record for record in records}
+        self.remembers = remembers
+        self.says: Refusal | CannotDecide = Refusal(Reason.TOKEN_UNKNOWN)
+        self.asked: list[tuple[CredentialKind, bytes]] = []
+        self.looked_up: list[tuple[CredentialKind, bytes]] = []
+
+    def cached(self, credential: Credential) -> UserRecord | Refusal | CannotDecide | Missing:
+        self.asked.append(self._note(credential))
+        return self.records.get(credential.digest, self.says) if self.remembers else MISSING
+
+    async def find(self, credential: Credential) -> UserRecord | Refusal | CannotDecide:
+        self.looked_up.append(self._note(credential))
+        return self.records.get(credential.digest, self.says)
+
+    def _note(self, credential: Credential) -> tuple[CredentialKind, bytes]:
+        assert credential.text is not None
+        assert digest_of(credential.text.reveal()) == credential.digest
+        return credential.kind, credential.text.reveal()
+
+
+def users_judge(users: Users | None, keys: Keys | None = None, clock: ManualClock | None = None) -> Judge:
+    kinds = kinds_of(jwt=True, opaque=True)
+    return Judge(USER_POLICY, keys or Keys(), clock or ManualClock(), users=users, kinds=kinds)
+
+
+def asks(token: bytes, target: bytes = b"/users/me", **more: bytes) -> RequestFacts:
+    return facts(bearer(token), target=target, **more)  # type: ignore[arg-type]
+
+
+def test_a_verified_user_passes_without_waiting_and_without_a_look_at_the_keys() -> None:
+    users, keys = Users(user_record()), Keys()
+
+    step = users_judge(users, keys).on_head(asks(JWT))
+
+    assert isinstance(step, Passed)
+    assert fields_of(Allowed(ME, user())) == fields_of(step.allowed)
+    assert [(USER_JWT, JWT)] == users.asked
+    assert [] == keys.asked
+
+
+async def test_a_user_token_that_is_not_in_memory_is_verified_once() -> None:
+    users = Users(user_record(), remembers=False)
+    judge = users_judge(users)
+
+    awaiting = judge.on_head(asks(JWT))
+    assert isinstance(awaiting, AwaitingKey)
+    step = await judge.on_key(awaiting)
+
+    assert isinstance(step, Passed)
+    assert [(USER_JWT, JWT)] == users.looked_up
+
+
+@pytest.mark.parametrize(
+    "because",
+    [
+        Refusal(Reason.TOKEN_UNKNOWN),
+        Refusal(Reason.TOKEN_REVOKED),
+        CannotDecide(Reason.ISSUER_UNAVAILABLE, "x"),
+        CannotDecide(Reason.STORE_UNAVAILABLE, "x"),
+    ],
+)
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_what_the_finder_says_of_a_token_is_said(because: Refusal | CannotDecide, remembers: bool) -> None:
+    users = Users(remembers=remembers)
+    users.says = because
+    judge = users_judge(users)
+
+    step = judge.on_head(asks(JWT))
+    if isinstance(step, AwaitingKey):
+        step = await judge.on_key(step)
+
+    halted = stopped(step)
+    assert (because, ME, None) == (halted.because, halted.route, halted.principal)
+    assert halted.credential is not None
+    assert USER_JWT is halted.credential.kind
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason"),
+    [(-1.0, Reason.TOKEN_NOT_YET_VALID), (0.0, None), (9.9, None), (10.0, Reason.TOKEN_EXPIRED)],
+)
+def test_a_user_token_in_memory_is_asked_each_time_whether_it_is_good_now(
+    seconds: float, reason: Reason | None
+) -> None:
+    # F21, F39
+    clock = ManualClock(START + seconds)
+    users = Users(user_record(starts_at=START, expires_at=START + 10.0))
+
+    step = users_judge(users, clock=clock).on_head(asks(JWT))
+
+    assert reason is (None if isinstance(step, Passed) else reason_of(step))
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        (b"/users/user-1", None),
+        (b"/users/user-2", Reason.SUBJECT_MISMATCH),
+        (b"/keys", Reason.KIND_NOT_ALLOWED),
+        (b"/nowhere", Reason.ROUTE_UNKNOWN),
+        (b"/status", None),
+    ],
+)
+def test_a_user_reaches_what_is_theirs(target: bytes, reason: Reason | None) -> None:
+    # F30, F31
+    step = users_judge(Users(user_record())).on_head(asks(JWT, target))
+
+    assert reason is (None if isinstance(step, Passed) else reason_of(step))
+
+
+def test_a_key_is_not_a_user() -> None:
+    # F30
+    keys = Keys(record(API_TOKEN, "users:read"))
+
+    assert Reason.KIND_NOT_ALLOWED is reason_of(users_judge(Users(), keys).on_head(asks(API_TOKEN)))
+
+
+def test_a_user_token_may_select_what_is_open_to_users() -> None:
+    judge = users_judge(Users(user_record()))
+
+    for field, is_allowed in ((b"me", True), (b"key", False)):
+        awaiting = judge.on_head(facts(bearer(JWT), JSON, (b"Content-Length", b"9"), method=b"POST", target=b"/gql"))
+        assert isinstance(awaiting, AwaitingBody)
+        step = judge.on_body(awaiting, b'{"query":"{ %s }"}' % field)
+        assert is_allowed == isinstance(step, Passed)
+
+
+def test_without_a_finder_every_user_token_is_unsupported() -> None:
+    judge = users_judge(None)
+
+    assert Reason.TOKEN_KIND_UNSUPPORTED is reason_of(judge.on_head(asks(JWT)))
+    assert Reason.TOKEN_MALFORMED is reason_of(judge.on_head(asks(OPAQUE_TOKEN)))
+
+
+@pytest.mark.parametrize("remembers_key", [True, False])
+@pytest.mark.parametrize("remembers_user", [True, False])
+async def test_32_digits_that_are_no_key_may_be_a_users_token(remembers_key: bool, remembers_user: bool) -> None:
+    verified = user_record(LEGACY_TOKEN, user(kind=USER_OPAQUE))
+    users, keys = Users(verified, remembers=remembers_user), Keys(remembers=remembers_key)
+    judge = users_judge(users, keys)
+
+    step = judge.on_head(asks(LEGACY_TOKEN))
+    if isinstance(step, AwaitingKey):
+        step = await judge.on_key(step)
+
+    assert isinstance(step, Passed)
+    assert fields_of(Allowed(ME, user(kind=USER_OPAQUE))) == fields_of(step.allowed)
+    assert {USER_OPAQUE} == {kind for kind, _ in (*users.asked, *users.looked_up)}
+
+
+@pytest.mark.parametrize("state", KeyState)
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_a_legacy_key_of_the_store_is_never_shown_to_an_issuer(state: KeyState, remembers: bool) -> None:
+    # E8: also when it was revoked.
+    stored = record(LEGACY_TOKEN, "users:read", state=state)
+    users, keys = Users(), Keys(stored, remembers=remembers)
+    judge = users_judge(users, keys)
+
+    step = judge.on_head(asks(LEGACY_TOKEN, b"/status"))
+    if isinstance(step, AwaitingKey):
+        step = await judge.on_key(step)
+
+    assert (state is KeyState.ACTIVE) == isinstance(step, Passed)
+    assert [] == users.asked + users.looked_up
+
+
+async def test_a_store_that_is_down_shows_no_legacy_key_to_an_issuer() -> None:
+    users, keys = Users(), Keys(remembers=False)
+    keys.is_down = True
+    judge = users_judge(users, keys)
+
+    awaiting = judge.on_head(asks(LEGACY_TOKEN))
+    assert isinstance(awaiting, AwaitingKey)
+
+    assert Reason.STORE_UNAVAILABLE is reason_of(await judge.on_key(awaiting))
+    assert [] == users.asked + users.looked_up

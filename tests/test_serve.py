@@ -190,7 +190,7 @@ def test_sigterm_ends_it_with_exit_code_0_and_every_request_is_in_the_log(servin
         (("--policy", "policy.yaml", "--upstream", "things"), "is not `NAME=http://host:port`"),
         (("--policy", "policy.yaml", "--upstream", "things=http://127.0.0.1:1", "--listen", "nowhere"), "`host:port`"),
         (
-            ("--policy", "policy.yaml", "--upstream", "things=http://127.0.0.1:1", "--store", "postgres://x/y"),
+            ("--policy", "policy.yaml", "--upstream", "things=http://127.0.0.1:1", "--store", "redis://x/y"),
             "sqlite:///FILE",
         ),
     ],

@@ -137,6 +137,9 @@ def test_all_faults_are_told_together() -> None:
         ({"timeouts": {"connect": float("inf")}}, "timeouts.connect"),
         ({"timeouts": {"head": float("nan")}}, "timeouts.head"),
         ({"timeouts": {"sweep": 6}}, "timeouts.sweep"),
+        ({"timeouts": {"websocket_idle": 0}}, "timeouts.websocket_idle"),
+        ({"max_websocket_message_bytes": 0}, "max_websocket_message_bytes"),
+        ({"max_websocket_frames_per_second": 0}, "max_websocket_frames_per_second"),
         ({"drain": float("inf")}, "drain"),
         ({"drain_delay": 601}, "drain_delay"),
         ({"public_scheme": "ftp"}, "public_scheme"),
@@ -220,7 +223,12 @@ def test_variables_of_the_test_suite_and_of_the_command_are_no_settings(monkeypa
 
 @pytest.mark.parametrize(
     ("name", "example"),
-    [("BEARERGATE_UPSTREAMS", '{"notes": "http://127.0.0.1:9000"}'), ("BEARERGATE_TIMEOUTS", '{"name": 1.0}')],
+    [
+        ("BEARERGATE_UPSTREAMS", '{"notes": "http://127.0.0.1:9000"}'),
+        ("BEARERGATE_PEPPERS", '{"2026": "/etc/bearergate/pepper"}'),
+        ("BEARERGATE_ISSUERS", '{"accounts": {"issuer": "https://id.example.org", …}}'),
+        ("BEARERGATE_TIMEOUTS", '{"name": 1.0}'),
+    ],
 )
 @pytest.mark.parametrize("value", ["rest=http://a:1", "{", "[]", "3"])
 def test_a_mapping_that_is_not_json_is_told_like_any_other_fault(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bench.candidates import bearergate, caddy, envoy, express_gateway, naive, nginx
+from bench.candidates import bearergate, caddy, envoy, express_gateway, hive_gateway, naive, nginx
 
 CANDIDATES: Final = (
     *nginx.CANDIDATES,
@@ -12,6 +12,7 @@ CANDIDATES: Final = (
     *envoy.CANDIDATES,
     *caddy.CANDIDATES,
     *express_gateway.CANDIDATES,
+    *hive_gateway.CANDIDATES,
     *naive.CANDIDATES,
 )
 

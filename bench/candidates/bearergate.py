@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -12,11 +14,15 @@ from typing import Final
 from bench.candidates.kind import Candidate, Service, Site
 from bench.processes import CannotRun, free_port, started, wait_until_listening
 from bench.versions import of_packages
+from bench.workloads import USER
 
-_ROOT: Final = Path(__file__).parents[2]
-_COMPILED: Final = _ROOT / "build" / "compiled"
-SHIPPED: Final = _ROOT / "policies" / "reference.yaml"
+ROOT: Final = Path(__file__).parents[2]
+COMPILED: Final = ROOT / "build" / "compiled"
+SHIPPED: Final = ROOT / "policies" / "reference.yaml"
 _MANY_ROUTES: Final = 10_000
+_USER_TOKENS: Final = 8_000
+_ISSUER: Final = "https://issuer.bench.invalid"
+_AUDIENCE: Final = "bench"
 _SCOPES: Final = ("USER_READ", "OFFLOADS_READ")
 
 _BULK: Final = """
@@ -60,6 +66,13 @@ def _start_interpreted(site: Site, stack: ExitStack) -> Service:
     return _start("bearergate-interpreted", command, free_port(), site, stack, compiled=False)
 
 
+def _start_with_new_users(site: Site, stack: ExitStack) -> Service:
+    """Holds so few tokens that none of those sent in turn is known when it comes again."""
+    command = [sys.executable, "-m", "gateway", "serve"]
+    env = {"BEARERGATE_TOKEN_CACHE__MAX_ENTRIES": str(_USER_TOKENS // 8)}
+    return _start("bearergate-new-users", command, free_port(), site, stack, env=env)
+
+
 def _start_asgi(site: Site, stack: ExitStack) -> Service:
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "bench.apps.asgi_door:app", "--port", str(port), "--no-access-log"]
@@ -77,8 +90,9 @@ def _start(
     compiled: bool = True,
     policy: Path | None = None,
     admin_port: int = 0,
+    env: dict[str, str] | None = None,
 ) -> Service:
-    if compiled and not _COMPILED.is_dir():
+    if compiled and not COMPILED.is_dir():
         raise CannotRun("the data path is not compiled: `make bench` does it where there is a C compiler")
     policy = policy or SHIPPED
     if site.is_bulk:
@@ -87,30 +101,52 @@ def _start(
     upstream = f"http://127.0.0.1:{site.upstream_port}"
     store = f"sqlite:///{site.folder / 'keys.sqlite3'}"
     log = site.folder / "access.log"
-    env = {
-        "PYTHONPATH": os.pathsep.join([str(_COMPILED), str(_ROOT)] if compiled else [str(_ROOT)]),
+    token, app_id = _make_key(store)
+    keys = site.folder / "jwks.json"
+    user_tokens = tuple(_issued(app_id, keys))
+    issuer = {"issuer": _ISSUER, "audience": _AUDIENCE, "jwks_file": str(keys), "app_claim": "client_id"}
+    variables = {
+        "PYTHONPATH": os.pathsep.join([str(COMPILED), str(ROOT)] if compiled else [str(ROOT)]),
         "BEARERGATE_POLICY": str(policy),
         "BEARERGATE_UPSTREAMS": json.dumps({"rest": upstream, "graphql": upstream}),
         "BEARERGATE_LISTEN": f"127.0.0.1:{port}",
         "BEARERGATE_ADMIN_LISTEN": f"127.0.0.1:{admin_port}",
         "BEARERGATE_STORE": store,
         "BEARERGATE_ACCESS_LOG": str(log),
+        "BEARERGATE_ISSUERS": json.dumps({"bench": issuer}),
+        **(env or {}),
     }
-    token = _make_key(store)
-    process = stack.enter_context(started(name, command, core=site.core, folder=site.folder, env=env))
-    return Service(port, (process,), wait_until_listening(process, port), token, log)
+    process = stack.enter_context(started(name, command, core=site.core, folder=site.folder, env=variables))
+    return Service(port, (process,), wait_until_listening(process, port), token, user_tokens, log)
 
 
-def _make_key(store: str) -> str:
+def _make_key(store: str) -> tuple[str, str]:
+    """A token of a new key, and the App that it belongs to."""
     from gateway.assembly.keys import open_key_service
     from gateway.ports import StoreUnavailable
 
     try:
         with open_key_service(store, create=True) as service:
             app = service.create_app("bench")
-            return service.create_key(app.id, name="bench", scopes=_SCOPES).token.reveal()
+            return service.create_key(app.id, name="bench", scopes=_SCOPES).token.reveal(), app.id
     except StoreUnavailable as error:
         raise CannotRun(f"no key could be made: {error}") from error
+
+
+def _issued(app_id: str, keys: Path) -> Iterator[str]:
+    """Tokens of one user, signed by a key of which `keys` gets the public half."""
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from jwt.algorithms import ECAlgorithm
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    entry = {**ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "bench", "alg": "ES256"}
+    keys.write_text(json.dumps({"keys": [entry]}))
+    now = int(time.time())
+    claims = {"iss": _ISSUER, "aud": _AUDIENCE, "sub": USER, "client_id": app_id, "iat": now, "exp": now + 86_400}
+    for number in range(_USER_TOKENS):
+        headers = {"kid": "bench", "typ": "at+jwt"}
+        yield jwt.encode({**claims, "jti": str(number)}, key, algorithm="ES256", headers=headers)
 
 
 def _versions() -> dict[str, str]:
@@ -124,12 +160,21 @@ CANDIDATES: Final = (
         start_proxy,
         _versions,
         judges=True,
+        users="seen",
     ),
     Candidate(
         "bearergate-10000-routes",
         "the same with 10,000 routes more in its policy",
         _start_with_many_routes,
         _versions,
+    ),
+    Candidate(
+        "bearergate-new-users",
+        "the same with so few user tokens in memory that each one is verified anew",
+        _start_with_new_users,
+        _versions,
+        users="new",
+        only_workloads=("user-new",),
     ),
     Candidate(
         "bearergate-interpreted",

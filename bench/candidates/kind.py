@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.processes import Process
+from bench.workloads import Workload
 
 DUMMY_TOKEN = "0123456789abcde.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789AB"
 """Sent to candidates that look at no token, so that all are sent the same bytes."""
@@ -32,6 +33,8 @@ class Service:
     processes: tuple[Process, ...]
     ready_seconds: float
     token: str = DUMMY_TOKEN
+    user_tokens: tuple[str, ...] = ()
+    """Of the user whose events the workloads ask for; every one of them good."""
     log: Path | None = None
     """A file that grows with each request; emptied between measurements."""
 
@@ -60,3 +63,15 @@ class Candidate:
     versions: Callable[[], dict[str, str]]
     judges: bool = False
     """True when it looks at the token, so refusals can be measured."""
+    users: str = ""
+    """Which user tokens it can be sent: `seen`, `new`, or none."""
+    only_workloads: tuple[str, ...] = ()
+    """All that it can be asked to do; empty: everything."""
+
+    def takes(self, workload: Workload) -> bool:
+        """Whether measuring it with `workload` says anything."""
+        return (
+            (self.judges or not workload.is_refusal)
+            and workload.users in ("", self.users)
+            and (not self.only_workloads or workload.name in self.only_workloads)
+        )

@@ -12,11 +12,7 @@ from typing import Final
 from bench.candidates.kind import Candidate, Service, Site
 from bench.processes import CannotRun, Process, free_port, program, started, wait_until_listening
 from bench.versions import of_packages, of_program
-
-ANSWER: Final = (b'{"user_id":"5f0c3a9b7d2e41c8a6b0d913","events":[' + b'{"type":"car","distance":1234},' * 14)[
-    :456
-] + b'"]}'
-"""The upstream's 459 bytes; cut where the size says, for nobody reads it as JSON."""
+from bench.workloads import ANSWER, GRAPHQL_ANSWER, GRAPHQL_PATH
 
 _FRAME: Final = """
 daemon off; pid {folder}/nginx.pid; error_log stderr error; worker_processes 1; {user}
@@ -31,7 +27,11 @@ http {{
 """
 
 _UPSTREAM: Final = """
-  server {{ listen 127.0.0.1:{port}; default_type application/json; location / {{ return 200 '{answer}'; }} }}
+  server {{
+    listen 127.0.0.1:{port}; default_type application/json;
+    location / {{ return 200 '{answer}'; }}
+    location = {graphql_path} {{ return 200 '{graphql_answer}'; }}
+  }}
 """
 
 _POOL: Final = """
@@ -57,9 +57,12 @@ _UNBUFFERED: Final = "proxy_buffering off; proxy_request_buffering off;"
 
 
 def start_upstream(folder: Path, core: int, stack: ExitStack, port: int = 0) -> int:
-    """The upstream that answers everything with `ANSWER`; its port. Raises: CannotRun"""
+    """The upstream that answers GraphQL with `GRAPHQL_ANSWER`, all else with `ANSWER`; its port. Raises: CannotRun"""
     port = port or free_port()
-    _start("upstream", _UPSTREAM.format(port=port, answer=ANSWER.decode()), folder, core, port, stack)
+    config = _UPSTREAM.format(
+        port=port, answer=ANSWER.decode(), graphql_path=GRAPHQL_PATH, graphql_answer=GRAPHQL_ANSWER.decode()
+    )
+    _start("upstream", config, folder, core, port, stack)
     return port
 
 

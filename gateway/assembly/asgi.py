@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from gateway.assembly import CannotStart
 from gateway.assembly.gateway import SYSTEM_CLOCK, Gateway
-from gateway.assembly.serving import Server, admin_server, listening
+from gateway.assembly.listeners import listening
+from gateway.assembly.servers import Server, admin_server
 from gateway.ports import Clock
 from gateway.settings import Settings, read_settings
 
@@ -59,7 +60,7 @@ class AsgiApplication:
             listener = undo.enter_context(listening(self._settings.admin_listen, "admin_listen"))
             gateway = Gateway(self._settings, clock=self._clock)
             await gateway.open()
-            server = admin_server(gateway)
+            server = admin_server(gateway.registry, gateway.readiness, jwks=gateway.jwks)
             self._admin = (server, asyncio.create_task(server.serve(sockets=[listener])), listener)
             self._gateway = gateway
             undo.pop_all()

@@ -223,6 +223,8 @@ class _Upstream:
     def may_retry(self) -> bool:
         return False
 
+    def tighten(self, ends_by: float, response_head: float, response_idle: float) -> None: ...
+
     def send(self, data: bytes, sink: ResponseSink, *, answers_head: bool, ends: bool) -> None:
         self.received += data
         self.whole += ends

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway import DATA_PATH, __version__
-from gateway.cli import apps, demo, keys, policy, serve
+from gateway.cli import apps, demo, keys, policy, serve, tokens
 
 app = typer.Typer(
     name="bearergate",
@@ -34,4 +34,5 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.add_typer(apps.app, name="apps")
 app.add_typer(keys.app, name="keys")
+app.add_typer(tokens.app, name="tokens")
 app.add_typer(policy.app, name="policy")

@@ -7,18 +7,20 @@ from typing import Final
 import msgspec
 
 from gateway.cli.cases import Case, Expectation, Token
-from gateway.core.answers import answer_to
+from gateway.core.answers import answer_to, told_route
 from gateway.core.credential import AppId, Credential, CredentialKind, KeyDigest, KeyId
-from gateway.core.decision import INTROSPECTION, Preflight
+from gateway.core.decision import Preflight
 from gateway.core.facts import facts_of
 from gateway.core.graphql.document import DocumentCache
 from gateway.core.graphql.request import read_request
 from gateway.core.lifecycle import KeyState
+from gateway.core.policy.asked import rules_met
 from gateway.core.policy.document import Text
+from gateway.core.policy.requirement import Requirement
 from gateway.core.policy.routes import UNMATCHED, Policy, Route
-from gateway.core.principal import KeyRecord, Principal
+from gateway.core.principal import KeyRecord, Principal, UserRecord
 from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
-from gateway.core.token_kinds import read_authorization
+from gateway.core.token_kinds import kinds_of, read_authorization
 from gateway.judge import AwaitingBody, Judge, Passed, Stopped
 from gateway.ports import Missing
 
@@ -29,11 +31,14 @@ NOW: Final = 1_000_000.0
 _TOKENS: Final = {
     CredentialKind.API_KEY: b"casecasecasecas." + b"case" * 12,
     CredentialKind.LEGACY_KEY: b"ca5e" * 8,
+    CredentialKind.USER_JWT: b"eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiJjYXNlIn0.Y2FzZQ",
 }
-_USER_TOKEN: Final = b"eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiJjYXNlIn0.Y2FzZQ"
+_KINDS: Final = kinds_of(jwt=True, opaque=False)
+_BY_RULES: Final = (
+    None, Reason.SCOPE_MISSING, Reason.FIELD_NOT_ALLOWED, Reason.SUBJECT_FORBIDDEN, Reason.APP_FORBIDDEN
+)  # fmt: skip
+"""Why a document is refused, or None, when its rules were asked."""
 _MALFORMED_TOKEN: Final = b"not-a-token"
-
-INTROSPECTION_RULE: Final = "introspection"
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -87,7 +92,8 @@ def judge_case(policy: Policy, case: Case) -> Seen:
     if isinstance(facts, Refusal):
         return _refused(policy, facts, None, frozenset())
 
-    judge = Judge(policy, _MadeUpKeys(policy, case.token, authorization), _StoppedClock())
+    keys, users = _MadeUpKeys(policy, case.token, authorization), _MadeUpUsers(case.token)
+    judge = Judge(policy, keys, _StoppedClock(), users=users, kinds=_KINDS)
     step = judge.on_head(facts)
     if isinstance(step, AwaitingBody):
         step = judge.on_body(step, case.body or b"")
@@ -136,7 +142,8 @@ def _shown(value: object) -> str:
 
 def _refused(policy: Policy, because: Refusal | CannotDecide, route: Route | None, rules: frozenset[str]) -> Seen:
     profile = None if route is None or route.graphql is None else route.graphql.status_profile
-    answer = answer_to(because, ref="", shape=policy.errors if route is None else route.errors, profile=profile)
+    told = told_route(route, because.reason)
+    answer = answer_to(because, ref="", shape=policy.errors if told is None else told.errors, profile=profile)
     is_refusal = isinstance(because, Refusal)
     missing = frozenset(because.missing_scopes) if isinstance(because, Refusal) else frozenset[str]()
     return Seen(
@@ -154,16 +161,14 @@ def _refused(policy: Policy, because: Refusal | CannotDecide, route: Route | Non
 
 def _rules_met(route: Route | None, body: bytes | None, reason: Reason | None) -> frozenset[str]:
     """The rules of a GraphQL route that were asked; none when the judgement came before them."""
-    if route is None or route.graphql is None or reason not in (None, Reason.SCOPE_MISSING, Reason.FIELD_NOT_ALLOWED):
+    if route is None or route.graphql is None or reason not in _BY_RULES:
         return frozenset()
 
     request = read_request(body or b"")
     assert not isinstance(request, Refusal)  # it was judged by its fields
-    selection = DocumentCache().selection(request, route.graphql.limits)
+    selection = DocumentCache().selection(request, route.graphql.limits, route.graphql.schema)
     assert not isinstance(selection, Refusal)
-
-    met = route.graphql.fields.keys() & (selection.coordinates | selection.paths)
-    return frozenset(met | {INTROSPECTION_RULE} if selection.coordinates & INTROSPECTION else met)
+    return rules_met(route.graphql, selection)
 
 
 def _scopes_used(route: Route, rules: frozenset[str], principal: Principal) -> frozenset[str]:
@@ -171,7 +176,8 @@ def _scopes_used(route: Route, rules: frozenset[str], principal: Principal) -> f
     asked = [route.allow]
     if route.graphql is not None:
         asked = [route.graphql.fields.get(rule, route.graphql.introspection) for rule in rules]
-    needs = (need for rule in asked if principal.kind in rule for need in rule[principal.kind].needs)
+    requirements = (rule.get(principal.kind) for rule in asked)
+    needs = (need for rule in requirements if isinstance(rule, Requirement) for need in rule.needs)
     return frozenset(need.name for need in needs if need.is_met_by(principal))
 
 
@@ -180,8 +186,6 @@ def _authorization(token: Token) -> bytes | None:
         return None
     if token.word == "malformed":
         return b"Bearer " + _MALFORMED_TOKEN
-    if token.word == "user_token":
-        return b"Bearer " + _USER_TOKEN
     return b"Bearer " + _TOKENS[token.kind or CredentialKind.API_KEY]
 
 
@@ -203,7 +207,7 @@ class _MadeUpKeys:
 
     def __init__(self, policy: Policy, token: Token, authorization: bytes | None) -> None:
         self._record: KeyRecord | None = None
-        credential = read_authorization(authorization)
+        credential = read_authorization(authorization, _KINDS)
         if isinstance(credential, Credential) and token.word != "unknown":
             self._record = _record(policy, token, credential)
 
@@ -212,6 +216,20 @@ class _MadeUpKeys:
 
     async def find(self, credential: Credential) -> KeyRecord | None:
         return self._record
+
+
+class _MadeUpUsers:
+    """An issuer that made the case's own token for its user, a moment ago."""
+
+    def __init__(self, token: Token) -> None:
+        self._user_id = token.user_id
+
+    def cached(self, credential: Credential) -> UserRecord:
+        who = Principal(credential.kind, KeyId(""), AppId("case"), frozenset(), frozenset(), self._user_id)
+        return UserRecord(credential.digest, "case", "", NOW - 1, NOW - 1, NOW + 1, who)
+
+    async def find(self, credential: Credential) -> UserRecord:
+        return self.cached(credential)
 
 
 def _record(policy: Policy, token: Token, credential: Credential) -> KeyRecord:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.cli.case_judge import INTROSPECTION_RULE, Seen
+from gateway.cli.case_judge import Seen
 from gateway.cli.cases import Case
+from gateway.core.policy.asked import INTROSPECTION_RULE
 from gateway.core.policy.document import PolicyDocument, RouteEntry, Text
 from gateway.core.policy.faults import Fault, did_you_mean, in_order
 from gateway.core.policy.routes import UNMATCHED, Policy
@@ -46,10 +47,12 @@ def advice_on(document: PolicyDocument, judged: Iterable[tuple[Case, Seen]]) -> 
 
     met = {(seen.route, rule) for _, seen in judged for rule in seen.rules}
     reached = {seen.route for case, seen in judged if not case.preflight_from}
+    by_users = {seen.route for case, seen in judged if case.token.user_id}
     for route in document.routes:
         if route.name.value not in reached:
             advice.append(_left_out(route.name, f"route `{route.name.value}` is reached by no case", _BOTH))
         else:
+            advice += _user_rule_left_out(route, by_users)
             advice += _rules_left_out(route, {rule for name, rule in met if name == route.name.value})
 
     used = {scope for _, seen in judged for scope in seen.scopes}
@@ -75,6 +78,14 @@ def _rules_left_out(route: RouteEntry, met: set[str]) -> Iterable[Fault]:
     if introspection is not None and INTROSPECTION_RULE not in met:
         what = f"rule `{INTROSPECTION_RULE}` of route `{route.name.value}` is met by no case"
         yield Fault(introspection.place, what, "add a case that it refuses", is_advice=True)
+
+
+def _user_rule_left_out(route: RouteEntry, by_users: set[str]) -> Iterable[Fault]:
+    rule = None if route.allow is None else route.allow.user_token
+    if rule is not None and route.name.value not in by_users:
+        what = f"rule `user_token` of route `{route.name.value}` is met by no case"
+        todo = "add a case of a user's own data, and one of another's" if rule.subject else "add a case of a user"
+        yield Fault(rule.place, what, todo, is_advice=True)
 
 
 def _left_out(text: Text, what: str, todo: str) -> Fault:

@@ -34,6 +34,8 @@ class Token(msgspec.Struct, frozen=True):
     kind: CredentialKind | None = None
     scopes: tuple[Text, ...] = ()
     features: tuple[Text, ...] = ()
+    user_id: str = ""
+    """Whose it is, of a user token."""
 
 
 class Expectation(msgspec.Struct, frozen=True):
@@ -195,12 +197,19 @@ def _token(values: Values, node: Node) -> Token | None:
         values.fault(node.place, "`token` is not of one kind", "write one, such as `{api_key: [USER_READ]}`")
         return None
     if kinds == ["user_token"]:
-        return Token("user_token")
+        return _user_token(values, members)
     return Token(
         kind=CredentialKind(kinds[0]),
         scopes=_names(values, members[kinds[0]][1], kinds[0]),
         features=_names(values, members["features"][1], "features") if "features" in members else (),
     )
+
+
+def _user_token(values: Values, members: dict[str, tuple[Text, Node]]) -> Token | None:
+    user_id = values.text(members["user_token"][1], "user_token", "u1")
+    if "features" in members:
+        values.fault(members["features"][0].place, "a user token has no features", "take `features` out")
+    return None if user_id is None else Token(kind=CredentialKind.USER_JWT, user_id=user_id.value)
 
 
 def _names(values: Values, node: Node, key: str) -> tuple[Text, ...]:

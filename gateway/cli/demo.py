@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from gateway.demo.announce import Announcement, UpstreamAddresses, page, write_a
 from gateway.demo.cast import DemoApp, create_cast
 from gateway.demo.child import HOST, Order
 from gateway.demo.example import Example, ExampleInvalid, read_example
+from gateway.demo.issuer import UserToken, described, issue
 from gateway.demo.process import UpstreamsFailed, running_upstreams
 from gateway.demo.shipped import shipped_policies
 from gateway.keys.refused import KeyRefused
@@ -93,6 +95,9 @@ class _Stage:
     admin_listen: str
     example: Example
     apps: tuple[DemoApp, ...]
+    keys: Path
+    """What verifies the tokens of `users`."""
+    users: tuple[UserToken, ...]
 
 
 def _run(home: Path, port: int, admin_port: int, json_file: Path | None) -> None:
@@ -112,7 +117,9 @@ def _run(home: Path, port: int, admin_port: int, json_file: Path | None) -> None
     with open_key_service(store, create=True) as service:
         apps = create_cast(service, example)
 
-    stage = _Stage(policies, store, f"{HOST}:{port}", f"{HOST}:{admin_port}", example, apps)
+    keys = home / "issuer.jwks.json"
+    users = issue(apps, time.time(), keys)
+    stage = _Stage(policies, store, f"{HOST}:{port}", f"{HOST}:{admin_port}", example, apps, keys, users)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, suppress(asyncio.CancelledError):
         runner.run(_serve(stage, json_file))
 
@@ -132,6 +139,7 @@ async def _serve(stage: _Stage, json_file: Path | None) -> None:
             listen=stage.listen,
             admin_listen=stage.admin_listen,
             store=stage.store,
+            issuers=described(stage.keys),
         )
         running = await start(settings)
         stack.push_async_callback(running.stop)
@@ -141,6 +149,7 @@ async def _serve(stage: _Stage, json_file: Path | None) -> None:
             addresses,
             stage.apps,
             stage.store,
+            stage.users,
         )
         if json_file is not None:
             write_announcement(announcement, json_file)

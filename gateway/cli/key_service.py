@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -26,15 +28,19 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 @contextmanager
 def key_service(store_url: str, *, create: bool = False) -> Iterator[KeyService]:
     """The control plane over the store, which `create` allows to be made; what goes wrong is told, with exit code 1."""
-    from gateway.assembly.keys import open_key_service  # noqa: PLC0415 - `--help` need not load a database library
+    # `--help` need not load a database library
+    from gateway.assembly.keys import configured, open_key_service  # noqa: PLC0415
 
     try:
-        with open_key_service(store_url, create=create) as service:
+        # The same file as the gateway's: a command without its peppers would make keys that are protected less.
+        config = os.environ.get("BEARERGATE_CONFIG")
+        peppers, rules = configured(Path(config) if config else None)
+        with open_key_service(store_url, create=create, peppers=peppers, rules=rules) as service:
             yield service
     except KeyRefused as error:
         raise fail(str(error), *(_candidate(key) for key in error.candidates)) from None
     except StoreUnavailable as error:
-        raise fail(str(error)) from None
+        raise fail(*str(error).splitlines()) from None
 
 
 def fail(*lines: str) -> typer.Exit:

@@ -1,4 +1,6 @@
-"""`bearergate keys`: create (the token is shown once), list (it is not), revoke, history."""
+"""`bearergate keys`: create and rotate (the token is shown once), list (it is not), rename, revoke, history, import,
+peppers.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,26 @@ from typing import Annotated
 import typer
 
 from gateway.cli.key_service import DEFAULT_STORE, JsonOption, StoreOption, actor, fail, key_service, table
+from gateway.core.lifecycle import KeyState
 from gateway.core.policy.faults import PolicyInvalid
 from gateway.core.scopes import ScopeRegistry
 from gateway.keys.book import KeyEntry
 from gateway.keys.expiry import read_expiry, utc_text
+from gateway.keys.imports import read_imports
+from gateway.keys.rotation import read_overlap
+from gateway.keys.service import NewKey
 
-app = typer.Typer(help="Create, list and revoke API keys, and read their history.", no_args_is_help=True)
+app = typer.Typer(help="Create, list, rotate and revoke API keys, and read their history.", no_args_is_help=True)
 
 AppOption = Annotated[str | None, typer.Option("--app", metavar="ID", help="Only of this App.")]
+KeyArgument = Annotated[str, typer.Argument(metavar="ID", help="The key's id: what stands before the dot.")]
+ExpiresOption = Annotated[
+    str | None, typer.Option(metavar="WHEN", help="`90d` or `2027-01-01` (UTC); one year if not said.")
+]
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", envvar="BEARERGATE_POLICY", help="Check scopes against this policy file or folder."),
+]
 
 
 @app.command()
@@ -28,15 +42,8 @@ def create(
     scope: Annotated[
         list[str] | None, typer.Option(help="What the key may be used for: one at least. Repeatable.")
     ] = None,
-    expires: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="`90d` or `2027-01-01` (UTC); one year if not said.")
-    ] = None,
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", envvar="BEARERGATE_POLICY", help="Check scopes against this policy file or folder."
-        ),
-    ] = None,
+    expires: ExpiresOption = None,
+    policy: PolicyOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,12 +62,9 @@ def create(
             actor=actor(),
         )
 
-    token = new.token.reveal()
-    typer.echo(json.dumps({**_as_json(new.key), "token": token}, indent=2) if as_json else token)
-    typer.echo(f"key {new.key.id} expires at {utc_text(new.key.expires_at)}", err=True)
-    if registry is None:
-        typer.echo("scopes were not checked; give `--policy`, or set `BEARERGATE_POLICY`", err=True)
-    typer.echo("store it now, where only its user can read it: it is not shown again", err=True)
+    if as_json:
+        typer.echo(json.dumps({**_as_json(new.key, None), "token": new.token.reveal()}, indent=2))
+    _show(new, is_checked=registry is not None, as_json=as_json)
     if len(new.key.scopes) > 1:
         typer.echo("a key for each scope is safer: a leaked one then opens one thing, and is replaced alone", err=True)
 
@@ -71,29 +75,84 @@ def list_all(app_id: AppOption = None, store: StoreOption = DEFAULT_STORE, as_js
     with key_service(store) as service:
         listed = service.list_keys(app_id)
 
+    # A successor is of the same App, so whoever precedes a listed key is listed too.
+    predecessors = {key.successor_id: key.id for key in listed if key.successor_id is not None}
     if as_json:
-        typer.echo(json.dumps([_as_json(key) for key in listed], indent=2))
+        typer.echo(json.dumps([_as_json(key, predecessors.get(key.id)) for key in listed], indent=2))
         return
 
     now = time.time()
     rows = [
         (
             key.id,
-            f"...{key.hint}",
+            f"...{key.hint}" if key.hint else "-",
             key.standing(now).value,
             utc_text(key.expires_at),
             key.app_id,
             " ".join(key.scopes),
+            predecessors.get(key.id, "-"),
+            key.successor_id or "-",
             key.name,
         )
         for key in listed
     ]
-    typer.echo(table(("ID", "ENDS IN", "STATE", "EXPIRES", "APP", "SCOPES", "NAME"), rows))
+    typer.echo(table(("ID", "ENDS IN", "STATE", "EXPIRES", "APP", "SCOPES", "REPLACES", "SUCCESSOR", "NAME"), rows))
+
+
+@app.command()
+def rotate(
+    key_id: KeyArgument,
+    *,
+    overlap: Annotated[
+        str, typer.Option(metavar="TIME", help="How long both keys work: `7d`, `12h` or `0`, 30 days at most.")
+    ] = "7d",
+    scope: Annotated[
+        list[str] | None, typer.Option(help="Of the old key's scopes, those to keep: all if not said. Repeatable.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the new key; the old one's if not said.")] = None,
+    expires: ExpiresOption = None,
+    policy: PolicyOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Replace a key: print the token of its successor, once, and let the old key end after the overlap."""
+    registry = None if policy is None else _scopes_of(policy)
+    with key_service(store) as service:
+        rotation = service.rotate_key(
+            key_id,
+            overlap=read_overlap(overlap),
+            scopes=scope or None,
+            expires_at=None if expires is None else read_expiry(expires, time.time()),
+            name=name,
+            registry=registry,
+            actor=actor(),
+        )
+
+    new, old = rotation.new, rotation.old
+    if as_json:
+        shown = {**_as_json(new.key, old.id), "token": new.token.reveal(), "old": _as_json(old, None)}
+        typer.echo(json.dumps(shown, indent=2))
+    _show(new, is_checked=registry is not None, as_json=as_json)
+    is_revoked = old.state is KeyState.REVOKED
+    ends = "is revoked" if is_revoked else f"ends at {utc_text(old.expires_at)}"
+    typer.echo(f"key {old.id}, which it replaces, {ends}", err=True)
+
+
+@app.command()
+def rename(
+    key_id: KeyArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="For people; it may repeat.")],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Give a key another name. Nothing else of it changes."""
+    with key_service(store) as service:
+        key = service.rename_key(key_id, name, actor=actor())
+    typer.echo(f"key {key.id} is named {key.name!r}")
 
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id: what stands before the dot.")],
+    key_id: KeyArgument,
     reason: Annotated[str, typer.Option(help="For the history.")] = "",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -150,6 +209,52 @@ def history(
     typer.echo(table(("WHEN", "EVENT", "APP", "KEY", "ACTOR", "DETAIL"), rows))
 
 
+@app.command("import-digests")
+def import_digests(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV with a header, or lines of JSON.", dir_okay=False)],
+    policy: PolicyOption = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Take over keys of which another system has kept SHA-256: all of the file, or nothing."""
+    try:
+        text = file.read_text("utf-8-sig")
+    except OSError as error:
+        raise fail(f"`{file}` cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise fail(f"`{file}` is not UTF-8, at byte {error.start + 1}") from None
+
+    registry = None if policy is None else _scopes_of(policy)
+    with key_service(store) as service:
+        added = service.import_digests(read_imports(text, time.time()), registry=registry, actor=actor())
+    typer.echo(f"{len(added)} keys were imported", err=True)
+
+
+@app.command()
+def peppers(
+    forget: Annotated[
+        str | None, typer.Option(metavar="ID", help="Let this one go: no active key may stand under it.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Count the keys under each pepper; one without active keys can be forgotten, and its file be deleted."""
+    with key_service(store) as service:
+        if forget is not None:
+            service.forget_pepper(forget, actor=actor())
+            typer.echo(f"pepper {forget} is forgotten: its file can be deleted", err=True)
+            return
+
+        uses = service.list_peppers()
+
+    if as_json:
+        listed = [{"id": use.pepper_id, "active": use.active, "dead": use.dead} for use in uses]
+        typer.echo(json.dumps(listed, indent=2))
+        return
+
+    rows = [(use.pepper_id or "-", str(use.active), str(use.dead)) for use in uses]
+    typer.echo(table(("PEPPER", "ACTIVE", "DEAD"), rows))
+
+
 def _scopes_of(policy: Path) -> ScopeRegistry:
     from gateway.policy_files import load  # noqa: PLC0415 - most commands read no policy
 
@@ -159,7 +264,17 @@ def _scopes_of(policy: Path) -> ScopeRegistry:
         raise fail(*(str(fault) for fault in error.faults)) from None
 
 
-def _as_json(key: KeyEntry) -> dict[str, object]:
+def _show(new: NewKey, *, is_checked: bool, as_json: bool) -> None:
+    """The token, where it has not been shown as JSON, and what a person needs to know of it."""
+    if not as_json:
+        typer.echo(new.token.reveal())
+    typer.echo(f"key {new.key.id} expires at {utc_text(new.key.expires_at)}", err=True)
+    if not is_checked:
+        typer.echo("scopes were not checked; give `--policy`, or set `BEARERGATE_POLICY`", err=True)
+    typer.echo("store it now, where only its user can read it: it is not shown again", err=True)
+
+
+def _as_json(key: KeyEntry, predecessor: str | None) -> dict[str, object]:
     return {
         "id": key.id,
         "app": key.app_id,
@@ -170,4 +285,6 @@ def _as_json(key: KeyEntry) -> dict[str, object]:
         "created_at": utc_text(key.created_at),
         "expires_at": utc_text(key.expires_at),
         "hint": key.hint,
+        "predecessor": predecessor,
+        "successor": key.successor_id,
     }

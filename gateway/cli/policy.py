@@ -12,6 +12,7 @@ import typer
 from gateway.cli.case_judge import Seen, differences, judge_case
 from gateway.cli.case_review import advice_on, faults_in
 from gateway.cli.cases import Case, read_cases
+from gateway.cli.policy_import import policy_from
 from gateway.core.policy.faults import Fault, Place, PolicyInvalid
 from gateway.core.policy.routes import Policy
 from gateway.policy_files import CASES_SUFFIX, COMPANIONS, LoadedPolicy, load
@@ -117,6 +118,25 @@ def judge(
         typer.echo(_line(fault))
     typer.echo(f"{len(cases)} cases, {failed} failed" if failed else f"{len(cases)} cases passed")
     raise typer.Exit(FAULTY if failed or (advice and strict) else GOOD)
+
+
+@app.command("import")
+def first_policy(
+    sdl: Annotated[Path, typer.Option("--sdl", metavar="FILE", help="The schema of a GraphQL upstream.")],
+) -> None:
+    """Write a first policy from a schema that says who may, by @requiresScopes, @policy and @authenticated.
+
+    Exit codes: 0 it was written; 1 the schema cannot be used; 2 wrong usage.
+    """
+    try:
+        typer.echo(policy_from(sdl, sdl.read_text(encoding="utf-8")), nl=False)
+    except PolicyInvalid as invalid:
+        for fault in invalid.faults:
+            typer.echo(_line(fault), err=True)
+        raise typer.Exit(FAULTY) from invalid
+    except (OSError, UnicodeDecodeError) as error:
+        typer.echo(f"{sdl.as_posix()}: this cannot be read as UTF-8; check the path and its permissions", err=True)
+        raise typer.Exit(FAULTY) from error
 
 
 def cases_of(path: Path) -> tuple[LoadedPolicy, tuple[Case, ...]]:

@@ -13,7 +13,7 @@ import typer
 import uvloop
 
 from gateway.assembly import CannotStart
-from gateway.settings import SettingsInvalid, read_settings
+from gateway.settings import Settings, SettingsInvalid, read_settings
 
 
 def serve(
@@ -23,15 +23,14 @@ def serve(
     ] = None,
     listen: Annotated[str | None, typer.Option(help="host:port for clients; port 0 takes a free one.")] = None,
     admin_listen: Annotated[str | None, typer.Option(help="host:port for /metrics, /livez and /readyz.")] = None,
-    store: Annotated[str | None, typer.Option(help="Where keys are kept: sqlite:///FILE.")] = None,
+    store: Annotated[str | None, typer.Option(help="Where keys are kept: sqlite:///FILE, postgresql://…")] = None,
     access_log: Annotated[str | None, typer.Option(help="`-` standard output, `none`, or a file.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that serve; one by default.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with settings.", envvar="BEARERGATE_CONFIG")] = None,
 ) -> None:
     """Runs the gateway. Every option can also be set as BEARERGATE_… in the environment, or in the file."""
     # Until there is a loop to handle it: a supervisor that reloads early must not end what it has just started.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    from gateway.assembly.serving import serve as serve_until_told  # noqa: PLC0415 - half a second that no other command needs
-
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     for chatty in ("uvicorn", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -45,6 +44,7 @@ def serve(
             admin_listen=admin_listen,
             store=store,
             access_log=access_log,
+            workers=workers,
         )
     except SettingsInvalid as fault:
         raise refused([*faults, *str(fault).splitlines()]) from fault
@@ -52,11 +52,24 @@ def serve(
         raise refused(faults)
 
     try:
-        uvloop.run(serve_until_told(settings))
+        _run(settings)
     except CannotStart as fault:
         raise refused(str(fault).splitlines()) from fault
     except asyncio.CancelledError:
         raise typer.Exit(1) from None
+
+
+def _run(settings: Settings) -> None:
+    """Serves until told to stop. Raises: CannotStart"""
+    if settings.workers > 1:
+        # It has no use for what a gateway loads, and is 20 MiB smaller without.
+        from gateway.assembly.supervisor import supervise  # noqa: PLC0415
+
+        asyncio.run(supervise(settings))
+    else:
+        from gateway.assembly.serving import serve as serve_until_told  # noqa: PLC0415 - half a second that no other command needs
+
+        uvloop.run(serve_until_told(settings))
 
 
 def refused(faults: list[str]) -> typer.Exit:

@@ -7,12 +7,12 @@ operator's detail. Every 401 carries a challenge (RFC 6750 section 3), none may 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Final
+from typing import Final, final
 
 import msgspec
 
 from gateway.core.policy.cors import Lines
-from gateway.core.policy.routes import ErrorShape, StatusProfile
+from gateway.core.policy.routes import ErrorShape, Route, StatusProfile
 from gateway.core.reasons import CannotDecide, Reason, Refusal
 
 REALM: Final = "bearergate"
@@ -23,9 +23,13 @@ _GRAPHQL_REASONS: Final = frozenset(
         Reason.GRAPHQL_REQUEST_INVALID,
         Reason.GRAPHQL_DOCUMENT_INVALID,
         Reason.GRAPHQL_OPERATION_UNKNOWN,
+        Reason.GRAPHQL_SCHEMA_VIOLATED,
         Reason.GRAPHQL_LIMIT_EXCEEDED,
+        Reason.GRAPHQL_DOCUMENT_UNKNOWN,
     )
 )
+NOT_FOUND_MESSAGE: Final = "PersistedQueryNotFound"
+"""The words by which Apollo's clients know that they are to send the text as well."""
 
 
 def public_code(reason: Reason) -> str:
@@ -34,16 +38,32 @@ def public_code(reason: Reason) -> str:
     """
     if reason.oauth_error == "invalid_token" and reason is not Reason.TOKEN_PLACEHOLDER:
         return "token_invalid"
+    if reason is Reason.SUBJECT_MISMATCH:
+        return Reason.ROUTE_UNKNOWN.label
     return reason.label
 
 
-class Answer(msgspec.Struct, frozen=True):
+def told_route(route: Route | None, reason: Reason) -> Route | None:
+    """The route as far as the answer may show it: what is another user's looks like nothing (F31)."""
+    return None if reason is Reason.SUBJECT_MISMATCH else route
+
+
+@final
+class Answer:
     """An answer that we make ourselves. `fields` are (name, value) pairs without framing."""
 
-    status: int
-    fields: tuple[tuple[bytes, bytes], ...]
-    body: bytes
-    closes: bool
+    __slots__ = ("body", "closes", "fields", "status")
+
+    status: Final[int]
+    fields: Final[Lines]
+    body: Final[bytes]
+    closes: Final[bool]
+
+    def __init__(self, status: int, fields: Lines, body: bytes, closes: bool) -> None:
+        self.status = status
+        self.fields = fields
+        self.body = body
+        self.closes = closes
 
 
 def answer_to(
@@ -80,6 +100,8 @@ def answer_to(
     elif shape is ErrorShape.GRAPHQL:
         wants_new = profile is not StatusProfile.LEGACY_200 and b"application/graphql-response+json" in accept
         media_type = b"application/graphql-response+json" if wants_new else b"application/json"
+        if reason is Reason.PERSISTED_QUERY_NOT_FOUND:
+            sentence = NOT_FOUND_MESSAGE
         extensions: dict[str, object] = {"code": public_code(reason).upper(), "ref": ref}
         if missing:
             extensions["missingScopes"] = missing
@@ -125,6 +147,8 @@ def challenge(reason: Reason, missing_scopes: tuple[str, ...] = ()) -> str:
 
 def _status(reason: Reason, profile: StatusProfile | None) -> int:
     """GraphQL over HTTP moved some statuses in April 2026; older clients expect 400, and the oldest 200."""
+    if profile is not None and reason is Reason.PERSISTED_QUERY_NOT_FOUND:
+        return 200  # a question, and no fault: clients that take it for one would not ask again
     if profile is None or profile is StatusProfile.DRAFT_2026 or reason not in _GRAPHQL_REASONS:
         return reason.status
     return 200 if profile is StatusProfile.LEGACY_200 else 400

@@ -104,6 +104,37 @@ class RequestFacts:
         self.upgrades = upgrades
 
 
+def with_authorization(facts: RequestFacts, authorization: bytes) -> RequestFacts:
+    """The same request with a credential that came later."""
+    return _changed(facts, facts.fields, authorization)
+
+
+def with_fields(facts: RequestFacts, fields: list[bytes]) -> RequestFacts:
+    """The same request with other fields to send."""
+    return _changed(facts, fields, facts.authorization)
+
+
+def _changed(facts: RequestFacts, fields: list[bytes], authorization: bytes | None) -> RequestFacts:
+    return RequestFacts(
+        facts.method,
+        facts.target,
+        facts.path,
+        facts.query,
+        facts.host,
+        fields,
+        authorization,
+        facts.content_type,
+        facts.content_encoding,
+        facts.accept,
+        facts.content_length,
+        facts.has_length,
+        facts.keeps_alive,
+        facts.expects_continue,
+        facts.query_credential,
+        facts.upgrades,
+    )
+
+
 _CRLF: Final = b"\r\n"
 _FORWARD: Final = int(Role.FORWARD)
 _DROP: Final = int(Role.DROP)

@@ -20,12 +20,17 @@ class KeyEvent(Enum):
     """What may happen to a key, as the append-only history names it."""
 
     CREATED = "created"
+    RENAMED = "renamed"
+    ROTATED = "rotated"
     REVOKED = "revoked"
 
 
 MOVES: Final[dict[tuple[KeyState | None, KeyEvent], KeyState]] = {
     (None, KeyEvent.CREATED): KeyState.ACTIVE,
+    (KeyState.ACTIVE, KeyEvent.RENAMED): KeyState.ACTIVE,
+    (KeyState.ACTIVE, KeyEvent.ROTATED): KeyState.ACTIVE,
     (KeyState.ACTIVE, KeyEvent.REVOKED): KeyState.REVOKED,
+    (KeyState.REVOKED, KeyEvent.RENAMED): KeyState.REVOKED,
 }
 """The one table of legal moves; what is not in it is refused."""
 

@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Final, final
 
 from gateway.core.facts import RequestFacts
+from gateway.core.fields import has_control_bytes
 from gateway.core.principal import Principal
 from gateway.core.scopes import ScopeRegistry
 
@@ -29,16 +30,20 @@ IDENTITY_FIELDS: Final = (
 
 
 class IdentityLines:
-    """The identity header lines of a principal, written once per (kind, key, App, scopes) and remembered. Bounded."""
+    """The identity header lines of a principal, written once for each and remembered. Bounded."""
 
-    __slots__ = ("_lines", "_nobody", "_scopes")
+    __slots__ = ("_lines", "_nobody", "_of_users", "_scopes")
     LIMIT: Final = 65536
+    USERS_LIMIT: Final = 8192
+    """Users are many, and each comes and goes: they have places of their own, and take none from keys."""
 
     def __init__(self, scopes: ScopeRegistry) -> None:
         self._scopes = scopes
-        self._nobody = _identity_lines(b"", b"", b"", b"")
+        self._nobody = _identity_lines(b"", b"", b"", b"", b"")
         # By key id, with the principal that they were written for: a string's hash is kept, a struct's is not.
         self._lines: dict[str, tuple[Principal, bytes]] = {}
+        # By user id, and two principals of one user id share a place: which of them it is, is asked each time.
+        self._of_users: dict[str, tuple[Principal, bytes]] = {}
 
     def of(self, principal: Principal | None) -> bytes:
         """All identity lines but the request id, whose value must follow at once."""
@@ -47,20 +52,41 @@ class IdentityLines:
         known = self._lines.get(principal.key_id)
         if known is not None and known[0] is principal:
             return known[1]
-        lines = _identity_lines(
-            principal.kind.value.encode(),
-            principal.key_id.encode(),
-            principal.app_id.encode(),
-            " ".join(self._scopes.canonical(principal.scopes)).encode(),
-        )
+        if principal.user_id:
+            return self._of_user(principal)
+        lines = self._written(principal)
         if len(self._lines) >= self.LIMIT:
             self._lines.clear()
         self._lines[principal.key_id] = (principal, lines)
         return lines
 
+    def _of_user(self, principal: Principal) -> bytes:
+        known = self._of_users.get(principal.user_id)
+        if known is not None and known[0] is principal:
+            return known[1]
+        lines = self._written(principal)
+        if len(self._of_users) >= self.USERS_LIMIT:
+            self._of_users.clear()
+        self._of_users[principal.user_id] = (principal, lines)
+        return lines
 
-def _identity_lines(kind: bytes, key_id: bytes, app_id: bytes, scopes: bytes) -> bytes:
-    values = (kind, key_id, app_id, b"", scopes)
+    def _written(self, principal: Principal) -> bytes:
+        user_id = principal.user_id.encode()
+        if has_control_bytes([(b"", user_id)]):
+            # The verifier lets no such id through. If it ever does, it ends here, and not in the upstream's head (F26).
+            raise ValueError("a user id with a control byte in it")
+        return _identity_lines(
+            principal.kind.value.encode(),
+            principal.key_id.encode(),
+            principal.app_id.encode(),
+            user_id,
+            # A user token has no scopes, whatever its issuer wrote into it.
+            b"" if user_id else " ".join(self._scopes.canonical(principal.scopes)).encode(),
+        )
+
+
+def _identity_lines(kind: bytes, key_id: bytes, app_id: bytes, user_id: bytes, scopes: bytes) -> bytes:
+    values = (kind, key_id, app_id, user_id, scopes)
     lines = b"".join(b"%s: %s\r\n" % line for line in zip(IDENTITY_FIELDS, values, strict=False))
     return lines + b"%s: " % IDENTITY_FIELDS[-1]
 
@@ -71,11 +97,18 @@ def peer_lines(address: bytes, scheme: bytes) -> bytes:
 
 
 def request_head(
-    facts: RequestFacts, authority: bytes, peer: bytes, identity: bytes, ref: bytes, body: bytes | None = None
+    facts: RequestFacts,
+    authority: bytes,
+    peer: bytes,
+    identity: bytes,
+    ref: bytes,
+    body: bytes | None = None,
+    assertion: bytes = b"",
 ) -> bytes:
     """The head of the upstream request. `authority` comes from configuration, never from the client (C12).
 
-    `peer` is from `peer_lines`, `identity` from `IdentityLines.of`; `body` is the canonical body where one was judged.
+    `peer` is from `peer_lines`, `identity` from `IdentityLines.of`; `body` is the canonical body where one was judged,
+    and `assertion` is from `Assertions.line` where the route asks for it.
     """
     fields = facts.fields
     if body is not None:
@@ -107,6 +140,7 @@ def request_head(
             b"\r\n",
             identity,
             ref,
+            assertion,
             b"\r\n\r\n",
         )
     )

@@ -63,6 +63,7 @@ class Reason(Enum):
     TOKEN_UNKNOWN = ("token_unknown", 401, "invalid_token", False, "the token is not valid")
     TOKEN_REVOKED = ("token_revoked", 401, "invalid_token", False, "the token is not valid")
     TOKEN_EXPIRED = ("token_expired", 401, "invalid_token", False, "the token is not valid")
+    TOKEN_NOT_YET_VALID = ("token_not_yet_valid", 401, "invalid_token", False, "the token is not valid")
     APP_INACTIVE = ("app_inactive", 401, "invalid_token", False, "the token is not valid")
 
     # -- the policy
@@ -72,18 +73,53 @@ class Reason(Enum):
     METHOD_NOT_ALLOWED = ("method_not_allowed", 405, "", False, "this method is not allowed here")
     KIND_NOT_ALLOWED = ("kind_not_allowed", 403, "insufficient_scope", False, "this kind of token may not do this")
     SCOPE_MISSING = ("scope_missing", 403, "insufficient_scope", False, "the token lacks a scope that this needs")
+    # Another user's data: to this user there is nothing, unless the policy says that it may be told (F31).
+    SUBJECT_MISMATCH = ("subject_mismatch", 404, "", False, "there is nothing here")
+    SUBJECT_FORBIDDEN = ("subject_forbidden", 403, "", False, "this belongs to another user")
+    APP_FORBIDDEN = ("app_forbidden", 403, "", False, "this belongs to another App")
 
     # -- GraphQL over HTTP
     MEDIA_TYPE_UNSUPPORTED = ("media_type_unsupported", 415, "", True, "the body must be `application/json` in UTF-8")
+    NOT_ACCEPTABLE = ("not_acceptable", 406, "", False, "the client accepts no form that the answer could have")
+    PREFLIGHT_NOT_FORCED = (
+        "preflight_not_forced",
+        400,
+        "",
+        True,
+        "an upload needs a header such as `GraphQL-Require-Preflight`",
+    )
     JSON_INVALID = ("json_invalid", 400, "", False, "the body is not strict JSON")
     GRAPHQL_REQUEST_INVALID = ("graphql_request_invalid", 422, "", False, "the body is not a GraphQL request")
     GRAPHQL_DOCUMENT_INVALID = ("graphql_document_invalid", 400, "", False, "the GraphQL document does not parse")
     GRAPHQL_OPERATION_UNKNOWN = ("graphql_operation_unknown", 422, "", False, "the operation cannot be chosen")
+    GRAPHQL_SCHEMA_VIOLATED = (
+        "graphql_schema_violated",
+        422,
+        "",
+        False,
+        "the GraphQL document does not fit the schema",
+    )
+    GRAPHQL_DOCUMENT_UNKNOWN = ("graphql_document_unknown", 422, "", False, "the document is not known here")
+    # Apollo's clients then send the text with its hash: to them it is a 200, whatever the profile.
+    PERSISTED_QUERY_NOT_FOUND = ("persisted_query_not_found", 404, "", False, "no text of that hash was sent here yet")
     GRAPHQL_LIMIT_EXCEEDED = ("graphql_limit_exceeded", 400, "", False, "the GraphQL document exceeds a limit")
     FIELD_NOT_ALLOWED = ("field_not_allowed", 403, "insufficient_scope", False, "a selected field is not allowed")
 
+    # -- an open WebSocket: it is ended by a close frame with this sentence, and its status stays 101
+    WEBSOCKET_MALFORMED = ("websocket_malformed", 400, "", True, "the frames of the WebSocket are not well-formed")
+    WEBSOCKET_TOO_LARGE = ("websocket_too_large", 413, "", True, "a message of the WebSocket is too large")
+    GRAPHQL_MESSAGE_INVALID = (
+        "graphql_message_invalid",
+        400,
+        "",
+        True,
+        "a message of the GraphQL WebSocket is not of its protocol",
+    )
+    WEBSOCKET_FLOOD = ("websocket_flood", 429, "", True, "too many frames come over the WebSocket")
+
     # -- what could not be decided: 503 (500 for a fault of ours), never 401 or 403, and nothing is forwarded
     STORE_UNAVAILABLE = ("store_unavailable", 503, "", False, "the request cannot be decided now")
+    ISSUER_UNAVAILABLE = ("issuer_unavailable", 503, "", False, "the request cannot be decided now")
     OVERLOADED = ("overloaded", 503, "", False, "too many requests are in progress")
     INTERNAL_FAULT = ("internal_fault", 500, "", True, "the gateway failed")
 
@@ -102,7 +138,12 @@ class Reason(Enum):
         self.sentence = sentence
 
 
-CANNOT_DECIDE_REASONS: Final = (Reason.STORE_UNAVAILABLE, Reason.OVERLOADED, Reason.INTERNAL_FAULT)
+CANNOT_DECIDE_REASONS: Final = (
+    Reason.STORE_UNAVAILABLE,
+    Reason.ISSUER_UNAVAILABLE,
+    Reason.OVERLOADED,
+    Reason.INTERNAL_FAULT,
+)
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.demo.cast import DemoApp
 from gateway.demo.example import Example, Trial, filled
+from gateway.demo.issuer import UserToken
 
 
 class UpstreamAddresses(msgspec.Struct, frozen=True):
@@ -31,6 +32,8 @@ class Announcement(msgspec.Struct, frozen=True):
     apps: tuple[DemoApp, ...]
     store: str = ""
     """Where the keys are: what `--store` of the key commands takes."""
+    users: tuple[UserToken, ...] = ()
+    """Users of the Apps who have a token."""
 
 
 def write_announcement(announcement: Announcement, path: Path) -> None:
@@ -63,21 +66,24 @@ def curl(trial: Trial, announcement: Announcement, example: Example) -> str:
     """One command line that sends `trial` and shows status, header and body of the answer."""
     method, path = trial.send.split(" ")
     app = announcement.apps[0]
-    given = {"user": app.users[0]}
+    given = {"user": app.users[0], "other": app.users[-1]}
     words = ["curl", "-si"]
     if method != ("GET" if trial.body is None else "POST"):
         words += ["-X", method]
     for token in trial.tokens:
-        words += ["-H", f"Authorization: Bearer {_token(token, app, example)}"]
+        words += ["-H", f"Authorization: Bearer {_token(token, announcement, example)}"]
     if trial.body is not None:
         words += ["-H", "Content-Type: application/json", "-d", json.dumps(filled(trial.body, given))]
     words.append(announcement.gateway + filled(path, given))
     return shlex.join(words)
 
 
-def _token(word: str, app: DemoApp, example: Example) -> str:
+def _token(word: str, announcement: Announcement, example: Example) -> str:
+    app = announcement.apps[0]
     if word == "unknown":
         return example.unknown_token
+    if word == "user":
+        return next(given.token for given in announcement.users if (given.app, given.user) == (app.id, app.users[0]))
     if word == "revoked":
         return app.revoked[0].token
     return next(key.token for key in app.keys if key.scopes == (word,))
@@ -101,4 +107,7 @@ def _keys(announcement: Announcement) -> Iterator[str]:
             yield f"  {key.token}  {' '.join(key.scopes)}"
         for revoked in app.revoked:
             yield f"  {revoked.token}  (revoked)"
+        for user in announcement.users:
+            if user.app == app.id:
+                yield f"  {user.token}  (user {user.user})"
         yield ""

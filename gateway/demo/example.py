@@ -48,9 +48,10 @@ class GraphQLExample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request worth trying, and the status it gets. `{user}` in it is a user of the first App.
+    """A request worth trying, and the status it gets. `{user}` and `{other}` in it are users of the first App.
 
-    Each word of `tokens` makes one Authorization header: `unknown`, `revoked`, or the one scope of a key.
+    Each word of `tokens` makes one Authorization header: `unknown`, `revoked`, `user` (the token of `{user}`), or the
+    one scope of a key.
     """
 
     says: str

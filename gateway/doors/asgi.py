@@ -8,10 +8,10 @@ make up: it relies on `raw_path`, and on the server's own reader for what a head
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any, Final, final
 
-from gateway.core.answers import answer_to, preflight_answer
+from gateway.core.answers import answer_to, preflight_answer, told_route
 from gateway.core.decision import Preflight
 from gateway.core.facts import RequestFacts, facts_of
 from gateway.core.fields import has_control_bytes
@@ -21,10 +21,12 @@ from gateway.core.policy.routes import Route
 from gateway.core.principal import Principal
 from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
 from gateway.doors.asgi_answer import AnswerQueue, Failure
+from gateway.doors.connecting import connected_by
 from gateway.doors.faults import log_fault
 from gateway.doors.outcomes import outcome_of
-from gateway.doors.services import Services
-from gateway.judge import AwaitingBody, AwaitingKey, Passed, Stopped
+from gateway.doors.services import NEVER, NO_ROOM, TOO_MANY_STREAMS, Services, caller_of, tighten
+from gateway.doors.tunnel import JUDGED_EVERY_SECONDS
+from gateway.judge import AwaitingBody, AwaitingInit, AwaitingKey, Passed, Stopped
 from gateway.ports import UpstreamExchange, UpstreamFailed
 
 Scope = MutableMapping[str, Any]
@@ -38,6 +40,7 @@ WATCH_AFTER_SECONDS: Final = 0.5
 _NO_RAW_PATH: Final = CannotDecide(Reason.INTERNAL_FAULT, "the ASGI server gives no `raw_path`")
 _NO_WEBSOCKET: Final = Refusal(Reason.UPGRADE_REFUSED, "`Upgrade: websocket`, which this door does not tunnel")
 _NOT_HTTP_1: Final = Refusal(Reason.VERSION_UNSUPPORTED)
+_LATE_BODY: Final = Refusal(Reason.BODY_TIMEOUT)
 _CONTROL_BYTES: Final = Refusal(Reason.REQUEST_MALFORMED, "a control byte in a header value")
 
 
@@ -49,43 +52,124 @@ class ClientLeft(Exception):
     """The client closed the connection before it was answered."""
 
 
+@final
 class AsgiDoor:
     """The application. One instance serves all requests; each gets a `_Request` of its own."""
 
+    __slots__ = ("_lasting", "_looks", "_loop", "_services", "_waiting", "full_callers")
+
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: dict[_Request, Receive] = {}
+        """Requests that nothing is read of any more, and that are not answered yet."""
+        self._lasting: set[_Request] = set()
+        """Those that were sent half a second ago and are not over, and all whose body is still coming."""
+        self._looks = False
+        self.full_callers: set[str] = set()
+        """Who had as many streams as they may at the last look (K16)."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one that it serves on, asked for once: in CPython 3.11, asking is a system call."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         if scope["type"] == "http":
-            await _Request(self._services, scope).serve(receive, send)
-        elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 4403})  # before accept: the server answers 403
-        else:
-            raise RuntimeError(f"scope type `{scope['type']}` is not served here")
+            return _Request(self, self._services, scope).serve(receive, send)
+        if scope["type"] == "websocket":
+            return _refuse_websocket(receive, send)
+        raise RuntimeError(f"scope type `{scope['type']}` is not served here")
+
+    def waits(self, request: _Request, receive: Receive) -> None:
+        """`request` is sent, and its answer awaited."""
+        self._waiting[request] = receive
+        self._look_soon()
+
+    def lasts(self, request: _Request) -> None:
+        """It may take any time: from now on it is judged anew, as often as a WebSocket is."""
+        self._lasting.add(request)
+        self._look_soon()
+
+    def is_over(self, request: _Request) -> None:
+        """Nobody looks at it any more."""
+        self._waiting.pop(request, None)
+        self._lasting.discard(request)
+
+    def _look_soon(self) -> None:
+        if not self._looks:
+            self._looks = True
+            self.loop.call_later(WATCH_AFTER_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """One timer for all requests: one for each, which nearly all would cancel, costs more than the look at them."""
+        now = self._services.clock.monotonic()
+        for request, receive in list(self._waiting.items()):
+            if request.forwarded_at <= now - WATCH_AFTER_SECONDS:
+                del self._waiting[request]
+                self._lasting.add(request)
+                request.watch(receive)
+        for request in list(self._lasting):
+            try:
+                request.look(now)
+            except Exception as fault:
+                request.faulted(fault)
+        if self._services.max_streams_per_caller:
+            self._count_streams(now)
+        self._looks = False
+        if self._waiting or self._lasting:
+            self._look_soon()
+
+    def _count_streams(self, now: float) -> None:
+        most = self._services.max_streams_per_caller
+        counts: dict[str, int] = {}
+        for request in self._lasting:
+            caller = request.streams_to(now)
+            if caller:
+                counts[caller] = count = counts.get(caller, 0) + 1
+                if count > most:
+                    request.cut(TOO_MANY_STREAMS)
+        self.full_callers = {caller for caller in counts if counts[caller] >= most}
 
 
+async def _refuse_websocket(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.close", "code": 4403})  # before accept: the server answers 403
+
+
+@final
 class _Request:
     """One request, from scope to outcome."""
 
     __slots__ = (
         "_answer_queue",
         "_began",
+        "_body_by",
         "_body_bytes",
+        "_body_comes",
+        "_body_since",
         "_bytes_out",
+        "_door",
         "_facts",
-        "_forwarded",
+        "_held_bytes",
+        "_judged_at",
+        "_judging",
         "_method",
+        "_passed",
         "_peer",
         "_read",
         "_ref",
         "_services",
+        "_serving",
         "_status",
         "_task",
-        "_timer",
+        "forwarded_at",
     )
 
-    def __init__(self, services: Services, scope: Scope) -> None:
+    def __init__(self, door: AsgiDoor, services: Services, scope: Scope) -> None:
+        self._door = door
         self._services = services
         self._began = services.clock.monotonic()
         self._ref = services.references.new()
@@ -95,10 +179,17 @@ class _Request:
         self._read = _facts_of_scope(scope, self._method)
         self._facts: RequestFacts | None = None
         self._body_bytes = self._bytes_out = self._status = 0
-        self._forwarded = 0.0
+        self._held_bytes = 0
+        self._body_comes = False
+        self._body_since = 0.0
+        self._body_by = NEVER
+        self._serving: asyncio.Task[Any] | None = None
+        """Set while a body is read that is held."""
+        self.forwarded_at = self._judged_at = 0.0
+        self._passed: Passed | None = None
+        self._judging: asyncio.Task[None] | None = None
         self._answer_queue: AnswerQueue | None = None
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     async def serve(self, receive: Receive, send: Send) -> None:
         services = self._services
@@ -107,7 +198,10 @@ class _Request:
             await self._walk(receive, send)
         finally:
             services.in_flight -= 1
+            services.held_bytes -= self._held_bytes
             self._cancel_side()
+            if self._judging is not None:
+                self._judging.cancel()
             if self._answer_queue is not None:
                 self._answer_queue.abandon()
 
@@ -122,7 +216,7 @@ class _Request:
         if facts.upgrades:
             await self._answer(send, Stopped(_NO_WEBSOCKET, judge.snapshot))
             return
-        step: Passed | Stopped | AwaitingKey | AwaitingBody | Preflight = judge.on_head(facts)
+        step: Passed | Stopped | AwaitingKey | AwaitingBody | AwaitingInit | Preflight = judge.on_head(facts)
         route: Route | None = None
         principal: Principal | None = None
         try:
@@ -142,6 +236,7 @@ class _Request:
             if isinstance(step, Preflight):
                 await self._answer_preflight(send, step)
                 return
+            assert isinstance(step, Passed)  # only a WebSocket waits for its init
             route, principal = step.allowed.route, step.allowed.principal
             await self._forward(step, facts, receive, send)
         except ClientLeft:
@@ -157,10 +252,31 @@ class _Request:
             because = CannotDecide(Reason.INTERNAL_FAULT, type(fault).__name__)
             await self._answer(send, Stopped(because, judge.snapshot, route, None, principal))
 
-    async def _whole_body(self, receive: Receive, limit: int) -> bytes | Refusal:
+    async def _whole_body(self, receive: Receive, limit: int) -> bytes | Refusal | CannotDecide:
         assert self._facts is not None  # set before
-        if 0 < limit < self._facts.content_length:
+        services, length = self._services, self._facts.content_length
+        if 0 < limit < length:
             return Refusal(Reason.BODY_TOO_LARGE)
+        if length != 0 and services.held_bytes + length > services.most_held_bytes:
+            return NO_ROOM
+        self._body_since = services.clock.monotonic()
+        self._await_body()
+        self._serving = serving = asyncio.current_task()
+        self._door.lasts(self)
+        try:
+            body = await self._pieces_joined(receive, limit)
+        except asyncio.CancelledError:
+            if self._serving is not None or serving is None:
+                raise
+            serving.uncancel()
+            body = _LATE_BODY
+        finally:
+            self._serving = None
+            self._body_by = NEVER
+        return body
+
+    async def _pieces_joined(self, receive: Receive, limit: int) -> bytes | Refusal | CannotDecide:
+        services = self._services
         pieces: list[bytes] = []
         while True:
             message = await receive()
@@ -170,37 +286,69 @@ class _Request:
             self._body_bytes += len(piece)
             if 0 < limit < self._body_bytes:
                 return Refusal(Reason.BODY_TOO_LARGE)
+            # Counted until the request has ended (R29).
+            services.held_bytes += len(piece)
+            self._held_bytes += len(piece)
+            if services.held_bytes > services.most_held_bytes:
+                return NO_ROOM
             pieces.append(piece)
             if not message.get("more_body", False):
                 return b"".join(pieces)
+            self._await_body()
+
+    def _await_body(self) -> None:
+        """By when the next piece of the body has to be there: neither late nor too little (K2)."""
+        timeouts = self._services.timeouts
+        self._body_by = self._services.clock.monotonic() + timeouts.body_idle
+        if timeouts.body_rate:
+            slowest = self._body_since + timeouts.body_idle + self._body_bytes / timeouts.body_rate
+            self._body_by = min(self._body_by, slowest)
+
+    def _body_is_late(self) -> None:
+        serving, self._serving = self._serving, None
+        self._body_by = NEVER
+        if serving is not None:
+            serving.cancel()
+        else:
+            self.cut(_LATE_BODY)
 
     # -- forwarding
 
     async def _forward(self, passed: Passed, facts: RequestFacts, receive: Receive, send: Send) -> None:
+        self._passed = passed
         allowed, services = passed.allowed, self._services
+        full = self._door.full_callers
+        if full and allowed.principal is not None and caller_of(allowed.principal) in full:
+            await self._answer(send, Stopped(TOO_MANY_STREAMS, passed.snapshot, allowed.route, None, allowed.principal))
+            return
         upstream = services.upstreams[allowed.route.upstream]
         head = request_head(
-            facts,
+            allowed.head or facts,
             upstream.authority,
             peer_lines(self._peer.encode("ascii", "replace"), services.scheme),
             passed.snapshot.identity.of(allowed.principal),
             self._ref.encode(),
             allowed.body,
+            services.assertion_line(passed) if allowed.route.assertion else b"",
         )
         streams = allowed.body is None and facts.content_length != 0
-        self._forwarded = services.clock.monotonic()
+        self.forwarded_at = services.clock.monotonic()
+        ends_by = services.ends_by(allowed.route, self.forwarded_at)
         exchange = upstream.take()
         may_retry = self._method in (b"GET", b"HEAD", b"OPTIONS") and not streams
         failed: UpstreamExchange | None = None
         while True:
             try:
-                exchange = exchange or await upstream.connect(failed)
+                if exchange is None and ends_by == NEVER:
+                    exchange = await upstream.connect(failed)
+                elif exchange is None:
+                    exchange = await connected_by(upstream, failed, ends_by - services.clock.monotonic())
             except UpstreamFailed as fault:
                 await self._upstream_failed(send, passed, Failure(fault.reason, fault.detail))
                 return
-            self._answer_queue = queue = AnswerQueue()
-            queue.exchange = exchange
+            self._answer_queue = queue = AnswerQueue(exchange, self._door.loop)
             data = head if allowed.body is None else head + allowed.body
+            tighten(exchange, allowed.route, ends_by)
             exchange.send(data, queue, answers_head=self._method == b"HEAD", ends=not streams)
             self._side(receive, passed, exchange if streams else None)
             await self._relay(send, passed, queue)
@@ -218,16 +366,17 @@ class _Request:
         """What runs beside the answer: the body being sent, or a look whether the client is still there."""
         self._cancel_side()
         if exchange is not None:
+            self._body_comes = True
+            self._body_since = self._services.clock.monotonic()
+            self._await_body()
             self._task = asyncio.ensure_future(self._send_body(exchange, receive, passed))
+            self._door.lasts(self)
         else:
             # A task costs more than most requests take: only a request that lasts gets one.
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._watch, receive)
+            self._door.waits(self, receive)
 
     def _cancel_side(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._door.is_over(self)
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -254,13 +403,78 @@ class _Request:
             if piece:
                 exchange.send_body(piece, is_chunked=is_chunked)
             if not message.get("more_body", False):
+                self._body_comes = False
+                self._body_by = NEVER
                 exchange.end_body(is_chunked=is_chunked)
                 return
-            await queue.writable()
+            if queue.is_full:
+                # Nobody is late but the upstream.
+                now = self._services.clock.monotonic
+                self._body_by = NEVER
+                paused_at = now()
+                await queue.writable()
+                self._body_since += now() - paused_at
+            self._await_body()
 
-    def _watch(self, receive: Receive) -> None:
-        self._timer = None
+    def watch(self, receive: Receive) -> None:
+        """Hears from now on when the client leaves."""
         self._task = asyncio.ensure_future(self._until_disconnect(receive))
+
+    def look(self, now: float) -> None:
+        """Judges a request whose answer lasts, or whose body does, anew, once a second.
+
+        Its key or token may end before (E11, F21).
+        """
+        if self._body_by < now:
+            self._body_is_late()
+            return
+        passed, queue, facts = self._passed, self._answer_queue, self._facts
+        if (
+            passed is None
+            or passed.allowed.principal is None
+            or facts is None
+            or queue is None
+            or (queue.facts is None and not self._body_comes)
+            or self._judging is not None
+            or now < max(self.forwarded_at, self._judged_at) + JUDGED_EVERY_SECONDS
+        ):
+            return
+        self._judged_at = now
+        step = self._services.judge.on_head(facts)
+        if isinstance(step, Stopped):
+            self.cut(step.because)
+        elif isinstance(step, AwaitingKey):
+            self._judging = asyncio.ensure_future(self._find_key_again(step))
+
+    async def _find_key_again(self, awaiting: AwaitingKey) -> None:
+        try:
+            step = await self._services.judge.on_key(awaiting)
+        except Exception as fault:
+            self.faulted(fault)
+            return
+        self._judging = None
+        if isinstance(step, Stopped):
+            self.cut(step.because)
+
+    def streams_to(self, now: float) -> str:
+        """Who gets an answer that has lasted a second and more; empty where there is none, or it is nobody's."""
+        passed, queue = self._passed, self._answer_queue
+        if passed is None or queue is None or queue.facts is None or queue.is_over:
+            return ""
+        principal = passed.allowed.principal
+        lasts = now >= self.forwarded_at + JUDGED_EVERY_SECONDS
+        return caller_of(principal) if principal is not None and lasts else ""
+
+    def faulted(self, fault: Exception) -> None:
+        """It cannot be judged anew, because of a bug of ours."""
+        log_fault(fault, self._ref)
+        self.cut(CannotDecide(Reason.INTERNAL_FAULT, type(fault).__name__))
+
+    def cut(self, because: Refusal | CannotDecide) -> None:
+        """Ends it from our side, whatever of its answer has been sent."""
+        verdict = Verdict.CANNOT_DECIDE if isinstance(because, CannotDecide) else Verdict.REFUSED
+        if self._answer_queue is not None:
+            self._answer_queue.give_up(Failure(because.reason, because.detail, verdict=verdict))
 
     async def _until_disconnect(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -270,12 +484,15 @@ class _Request:
 
     async def _relay(self, send: Send, passed: Passed, queue: AnswerQueue) -> None:
         """Passes the answer on as it comes, at the client's pace."""
-        await queue.started()
+        while not queue.has_started:
+            await queue.coming()
         if queue.facts is None:
             return
         await send(self._start_message(queue.facts, passed.allowed.route))
         while True:
-            data = await queue.take()
+            while not queue.has_more:
+                await queue.coming()
+            data = queue.take()
             if queue.failure is not None:
                 return
             ended = queue.has_ended
@@ -307,18 +524,19 @@ class _Request:
         if reason is None:
             raise ClientLeft
         if self._status:
-            self._record(Verdict.UPSTREAM_FAILED, reason, route, principal, failure.detail)
+            self._record(failure.verdict, reason, route, principal, failure.detail)
             raise AnswerBrokeOff(reason.sentence)
         because: Refusal | CannotDecide = Refusal(reason, failure.detail)
-        verdict = Verdict.UPSTREAM_FAILED
-        if reason is Reason.OVERLOADED:
+        verdict = failure.verdict
+        if reason is Reason.OVERLOADED or verdict is Verdict.CANNOT_DECIDE:
             because, verdict = CannotDecide(reason, failure.detail), Verdict.CANNOT_DECIDE
-        elif reason is Reason.BODY_TOO_LARGE:
+        elif reason in (Reason.BODY_TOO_LARGE, Reason.BODY_TIMEOUT):
             verdict = Verdict.REFUSED
         await self._answer(send, Stopped(because, passed.snapshot, route, None, principal), verdict)
 
     async def _answer(self, send: Send, stopped: Stopped, verdict: Verdict | None = None) -> None:
-        because, route = stopped.because, stopped.route
+        because = stopped.because
+        route = told_route(stopped.route, because.reason)
         facts = self._facts
         answer = answer_to(
             because,
@@ -340,7 +558,7 @@ class _Request:
         if verdict is None:
             verdict = Verdict.CANNOT_DECIDE if isinstance(because, CannotDecide) else Verdict.REFUSED
         kind = None if stopped.credential is None else stopped.credential.kind
-        self._record(verdict, because.reason, route, stopped.principal, because.detail, kind)
+        self._record(verdict, because.reason, stopped.route, stopped.principal, because.detail, kind)
 
     async def _answer_preflight(self, send: Send, preflight: Preflight) -> None:
         answer = preflight_answer(preflight.lines, ref=self._ref)
@@ -371,7 +589,7 @@ class _Request:
                 kind,
                 self._peer,
                 self._began,
-                self._forwarded,
+                self.forwarded_at,
                 services.clock.monotonic(),
                 self._body_bytes,
                 self._bytes_out,

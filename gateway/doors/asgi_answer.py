@@ -3,36 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
-
-import msgspec
+from typing import Final, final
 
 from gateway.core.outgoing import ResponseFacts
-from gateway.core.reasons import Reason
+from gateway.core.reasons import Reason, Verdict
 from gateway.ports import UpstreamExchange
 
 READ_AHEAD_LIMIT_BYTES: Final = 256 * 1024
 """Bytes held for a client that does not take them; beyond it the upstream is not read."""
 
 
-class Failure(msgspec.Struct, frozen=True):
+@final
+class Failure:
     """Why there is no answer, or no whole one. `reason` None: the client left, or broke its own body off."""
 
-    reason: Reason | None
-    detail: str = ""
-    retriable: bool = False
+    __slots__ = ("detail", "reason", "retriable", "verdict")
+
+    reason: Final[Reason | None]
+    detail: Final[str]
+    retriable: Final[bool]
+    verdict: Final[Verdict]
+
+    def __init__(
+        self,
+        reason: Reason | None,
+        detail: str = "",
+        retriable: bool = False,
+        verdict: Verdict = Verdict.UPSTREAM_FAILED,
+    ) -> None:
+        self.reason = reason
+        self.detail = detail
+        self.retriable = retriable
+        self.verdict = verdict
 
 
+@final
 class AnswerQueue:
     """A `ResponseSink` for one attempt, read by one coroutine."""
 
-    __slots__ = ("_chunks", "_held", "_is_paused", "_wake", "_writable", "exchange", "facts", "failure", "has_ended")
+    __slots__ = (
+        "_chunks",
+        "_held",
+        "_is_paused",
+        "_loop",
+        "_wake",
+        "_writable",
+        "exchange",
+        "facts",
+        "failure",
+        "has_ended",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, exchange: UpstreamExchange, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self.facts: ResponseFacts | None = None
         self.failure: Failure | None = None
         self.has_ended = False
-        self.exchange: UpstreamExchange | None = None
+        self.exchange: UpstreamExchange | None = exchange
         self._chunks: list[bytes] = []
         self._held = 0
         self._is_paused = False
@@ -40,25 +67,40 @@ class AnswerQueue:
         self._writable: asyncio.Event | None = None
 
     @property
+    def has_started(self) -> bool:
+        """There are facts, or a failure."""
+        return self.facts is not None or self.failure is not None
+
+    @property
     def is_over(self) -> bool:
         """Nothing more will come."""
         return self.has_ended or self.failure is not None
 
-    async def started(self) -> None:
-        """Returns when there are facts, or a failure."""
-        while self.facts is None and self.failure is None:
-            await self._something()
+    @property
+    def has_more(self) -> bool:
+        """`take` has something to say."""
+        return bool(self._chunks) or self.is_over
 
-    async def take(self) -> bytes:
+    def coming(self) -> asyncio.Future[None]:
+        """Done when something has come; asked anew each time."""
+        self._wake = wake = self._loop.create_future()
+        return wake
+
+    def take(self) -> bytes:
         """What has come since the last call, at least one byte unless the answer is over."""
-        while not self._chunks and not self.is_over:
-            await self._something()
-        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks, self._held = [], 0
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._held = 0
         if self._is_paused and self.exchange is not None:
             self._is_paused = False
             self.exchange.resume()
         return data
+
+    @property
+    def is_full(self) -> bool:
+        """The upstream takes no more of the request's body for now."""
+        return self._writable is not None
 
     async def writable(self) -> None:
         """Returns when the upstream takes more of the request's body."""
@@ -84,7 +126,8 @@ class AnswerQueue:
         self.facts = facts
         if data:
             self.response_data(data)
-        self._woken()
+        else:
+            self._woken()
 
     def response_data(self, data: bytes) -> None:
         self._chunks.append(data)
@@ -112,10 +155,7 @@ class AnswerQueue:
             self._writable.set()
             self._writable = None
 
-    async def _something(self) -> None:
-        self._wake = asyncio.get_running_loop().create_future()
-        await self._wake
-
     def _woken(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        wake, self._wake = self._wake, None
+        if wake is not None and not wake.done():
+            wake.set_result(None)

@@ -131,7 +131,7 @@ class ClientSocket(RequestReader, asyncio.Protocol):
             # Told so once it has asked, because an answer to nothing would be lost in the reset; but not for ever.
             self._turned_away = True
             self.deadline = self._monotonic() + services.timeouts.linger
-            if len(services.connections) > services.max_connections * TURNED_AWAY + 16:
+            if len(services.connections) > services.places * TURNED_AWAY + 16:
                 self._transport.abort()
         if services.takes_proxy_protocol:
             self._preamble = bytearray()
@@ -204,6 +204,8 @@ class ClientSocket(RequestReader, asyncio.Protocol):
             self._task.cancel()
         if self.under_way:
             self.client_left()
+        # Transport and protocol know each other, so who is gone stays until the collector comes by; not its bytes.
+        self._buffer.clear()
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -249,7 +251,12 @@ class ClientSocket(RequestReader, asyncio.Protocol):
         """Notices a client that is gone while nothing is read from it, and makes room where connections are many."""
         if not self.under_way:
             is_idle = not self._buffer and not self._lingers
-            if crowded and is_idle and self._idle_since + self._services.timeouts.crowded_keep_alive < now:
+            if (
+                crowded
+                and is_idle
+                and self._idle_since + self._services.timeouts.crowded_keep_alive < now
+                and not self._transport.get_write_buffer_size()
+            ):
                 # Nothing is owed to it, and by TLS an orderly close would wait for it to agree.
                 self._transport.abort()
         elif (self._client_ended or not self._reads) and self._is_gone():

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway.core.answers import answer_to, preflight_answer
+from gateway.core.answers import answer_to, preflight_answer, told_route
 from gateway.core.credential import CredentialKind
 from gateway.core.decision import Preflight
 from gateway.core.facts import RequestFacts, facts_of, value_of
@@ -19,14 +19,16 @@ from gateway.core.outgoing import ResponseFacts, peer_lines, request_head
 from gateway.core.policy.routes import Route
 from gateway.core.principal import Principal
 from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
-from gateway.core.websocket import KEY, answer_fault
+from gateway.core.websocket import KEY, answer_fault, compresses
 from gateway.doors.client_socket import NEVER, ClientSocket
+from gateway.doors.connecting import connected_by
 from gateway.doors.faults import log_fault
+from gateway.doors.graphql_socket import GraphQLSocket
 from gateway.doors.outcomes import outcome_of
-from gateway.doors.services import Services
-from gateway.doors.tunnel import Tunnel
+from gateway.doors.services import NO_ROOM, NO_TUNNEL, TOO_MANY_STREAMS, Services, tighten
+from gateway.doors.tunnel import JUDGED_EVERY_SECONDS, Tunnel
 from gateway.doors.writing import our_own, passed_on, switched
-from gateway.judge import AwaitingBody, AwaitingKey, Passed, Snapshot, Stopped
+from gateway.judge import AwaitingBody, AwaitingInit, AwaitingKey, Passed, Snapshot, Stopped
 from gateway.ports import Upstream, UpstreamExchange, UpstreamFailed
 from gateway.wire.chunked import LAST_CHUNK, chunk_head
 from gateway.wire.forwarded import client_and_hops, scheme_by
@@ -52,8 +54,12 @@ class ClientConnection(ClientSocket):
         "_bytes_out",
         "_client",
         "_client_lines",
+        "_ends_by",
         "_facts",
+        "_finds_again",
         "_forwarded_at",
+        "_held_bytes",
+        "_judged_at",
         "_passed",
         "_rechunks",
         "_ref",
@@ -77,10 +83,13 @@ class ClientConnection(ClientSocket):
         self._waits_for_body: AwaitingBody | None = None
         # One buffer, not a list of pieces: a client decides how many pieces there are.
         self._body = bytearray()
+        self._held_bytes = 0
         self._response: ResponseFacts | None = None
         self._sent_head = b""
         self._retried = False
-        self._started_at = self._forwarded_at = 0.0
+        self._started_at = self._forwarded_at = self._judged_at = 0.0
+        self._finds_again = False
+        self._ends_by = NEVER
         self._bytes_out = 0
         self._status = 0
         self._client = ""
@@ -93,6 +102,8 @@ class ClientConnection(ClientSocket):
 
     def client_left(self) -> None:
         self._drop_upstream()
+        if self._held_bytes:
+            self._let_go_of_body()
         self._record(Verdict.CLIENT_GONE, None, "the client closed the connection")
         self.under_way = False
         self._services.in_flight -= 1
@@ -125,6 +136,59 @@ class ClientConnection(ClientSocket):
         else:
             self._lingers = True
             self._transport.abort()
+
+    def swept(self, now: float, crowded: bool) -> None:
+        super().swept(now, crowded)
+        passed = self._passed
+        if not self.under_way or passed is None or not self._forwarded_at:
+            return
+        principal = passed.allowed.principal
+        if principal is None or now < self._forwarded_at + JUDGED_EVERY_SECONDS:
+            return
+        if self._response is not None and not self._services.may_last(principal):
+            self._abort(Verdict.CANNOT_DECIDE, Reason.OVERLOADED, TOO_MANY_STREAMS.detail)
+        elif (
+            (self._response is not None or not self._body_ended)
+            and not self._finds_again
+            and now >= self._judged_at + JUDGED_EVERY_SECONDS
+        ):
+            self._judged_at = now
+            self._judge_anew()
+
+    # -- what lasts
+
+    def _judge_anew(self) -> None:
+        """Whether who began this may go on with it: a key or a token may end before the answer does (E11, E12, F21).
+
+        A request that is whole and waits for its answer is left alone: its upstream may have acted on it.
+        """
+        assert self._facts is not None  # it was forwarded
+        try:
+            step = self._services.judge.on_head(self._facts)
+        except Exception as fault:
+            self.faulted(fault)
+            return
+        if isinstance(step, Stopped):
+            self._refuse(step.because, None)
+        elif isinstance(step, AwaitingKey):
+            self._finds_again = True
+            task = asyncio.ensure_future(self._find_key_again(step, self._ref))
+            self._server_tasks.add(task)
+            task.add_done_callback(self._server_tasks.discard)
+
+    async def _find_key_again(self, awaiting: AwaitingKey, ref: str) -> None:
+        step: Passed | Stopped | AwaitingBody | None = None
+        try:
+            step = await self._services.judge.on_key(awaiting)
+        except Exception as fault:
+            log_fault(fault, ref)
+        self._finds_again = False
+        if self._ref != ref or not self.under_way:
+            return  # it came to its own end meanwhile
+        if step is None:
+            self._refuse(CannotDecide(Reason.INTERNAL_FAULT, "judged anew"), None)
+        elif isinstance(step, Stopped):
+            self._refuse(step.because, None)
 
     # -- RequestReader
 
@@ -161,6 +225,9 @@ class ClientConnection(ClientSocket):
             limit = waiting.route.body_limit_bytes
             if 0 < limit < self._body_bytes:
                 self._refuse(Refusal(Reason.BODY_TOO_LARGE), None)
+                return
+            if not self._may_hold(len(data)):
+                self._refuse(NO_ROOM, None)
                 return
             self._body += data
             self._await_body_or_nothing()
@@ -219,16 +286,22 @@ class ClientConnection(ClientSocket):
         self._client, chain = client_and_hops(self.headers, self._peer, trusted)
         self._client_lines = peer_lines(chain.encode("ascii"), scheme_by(self.headers, self._services.scheme))
 
-    def _go(self, step: Passed | Stopped | AwaitingKey | AwaitingBody | Preflight) -> None:
+    def _go(self, step: Passed | Stopped | AwaitingKey | AwaitingBody | AwaitingInit | Preflight) -> None:
         if isinstance(step, Passed):
             self._passed = step
             self._forward(step)
         elif isinstance(step, Stopped):
             self._refuse(step.because, step)
         elif isinstance(step, AwaitingBody):
-            self._collect(step)
+            assert self._facts is not None  # set by head_read
+            if self._facts.upgrades:
+                self._hand_over_soon(step.route)
+            else:
+                self._collect(step)
         elif isinstance(step, AwaitingKey):
             self._start(self._find_key(step))
+        elif isinstance(step, AwaitingInit):
+            self._hand_over_soon(step.route)
         else:
             self._answer_preflight(step)
 
@@ -243,6 +316,61 @@ class ClientConnection(ClientSocket):
             self._task = None
             self.faulted(fault)
 
+    def _hand_over_soon(self, route: Route) -> None:
+        """Through the loop: the reader of heads is still at work on what came with this one."""
+        if not self._services.has_place_for_tunnel(route.upstream):
+            self._refuse(CannotDecide(Reason.OVERLOADED, "no place for another WebSocket"), None, route)
+            return
+        asyncio.get_running_loop().call_soon(self._hand_over, route)
+
+    def _hand_over(self, route: Route) -> None:
+        """To a socket of a GraphQL route, which answers the handshake; this connection waits for its outcome."""
+        facts = self._facts
+        if not self.under_way or facts is None or self._transport.is_closing():
+            return
+        if self._client_ended:
+            self._abort(Verdict.CLIENT_GONE, None, "the client closed its side before the WebSocket was open")
+            return
+        self._status = 101
+        self.deadline = NEVER
+        services = self._services
+        socket = GraphQLSocket(
+            self,
+            services,
+            self._server_connections,
+            self._transport,
+            facts,
+            route,
+            self._socket_peer,
+            self._client,
+            self._client_lines,
+            self._ref,
+        )
+        if not self._reads:
+            self._transport.resume_reading()
+        socket.begin(self.take_held(), write_paused=self._write_paused)
+        if services.draining:
+            socket.shutdown()
+
+    def socket_ended(
+        self,
+        verdict: Verdict,
+        reason: Reason | None,
+        detail: str,
+        bytes_in: int,
+        bytes_out: int,
+        route: Route,
+        principal: Principal | None,
+        forwarded_at: float,
+    ) -> None:
+        """A WebSocket of a GraphQL route is over, and with it the request that opened it."""
+        self._body_bytes, self._bytes_out = bytes_in, bytes_out
+        self._forwarded_at = forwarded_at
+        self._record(verdict, reason, detail, route, principal)
+        self._lingers = True
+        self.under_way = False
+        self._services.in_flight -= 1
+
     def _collect(self, awaiting: AwaitingBody) -> None:
         """Reads the body of a request whose rule needs it; nothing is sent or connected before."""
         length = awaiting.facts.content_length
@@ -253,9 +381,24 @@ class ClientConnection(ClientSocket):
         if 0 < limit < length:
             self._refuse(Refusal(Reason.BODY_TOO_LARGE), None, awaiting.route, awaiting.principal)
             return
+        if self._services.held_bytes + length > self._services.most_held_bytes:
+            self._refuse(NO_ROOM, None, awaiting.route, awaiting.principal)
+            return
         self._waits_for_body = awaiting
         self._body.clear()
         self._invite_body(awaiting.facts)
+
+    def _may_hold(self, size: int) -> bool:
+        """Counts bytes of a body that is held, until its request has ended; whether there is room for them (R29)."""
+        services = self._services
+        services.held_bytes += size
+        self._held_bytes += size
+        return services.held_bytes <= services.most_held_bytes
+
+    def _let_go_of_body(self) -> None:
+        self._services.held_bytes -= self._held_bytes
+        self._held_bytes = 0
+        self._body.clear()
 
     def _invite_body(self, facts: RequestFacts) -> None:
         if facts.expects_continue and self.is_http_11:
@@ -269,19 +412,24 @@ class ClientConnection(ClientSocket):
         assert facts is not None  # set by head_read
         allowed = passed.allowed
         services = self._services
+        if services.full_callers and not services.may_begin(allowed.principal):
+            self._refuse(TOO_MANY_STREAMS, None)
+            return
         if facts.upgrades and not services.has_place_for_tunnel(allowed.route.upstream):
-            self._refuse(CannotDecide(Reason.OVERLOADED, "no place for another WebSocket"), None)
+            self._refuse(NO_TUNNEL, None)
             return
         upstream = services.upstreams[allowed.route.upstream]
         self._sent_head = head = request_head(
-            facts,
+            allowed.head or facts,
             upstream.authority,
             self._client_lines,
             passed.snapshot.identity.of(allowed.principal),
             self._ref_bytes,
             allowed.body,
+            services.assertion_line(passed) if allowed.route.assertion else b"",
         )
-        self._forwarded_at = self._monotonic()
+        self._forwarded_at = now = self._monotonic()
+        self._ends_by = services.ends_by(allowed.route, now)
         exchange = upstream.take()
         if exchange is None:
             self._start(self._connect(upstream))
@@ -290,7 +438,10 @@ class ClientConnection(ClientSocket):
 
     async def _connect(self, upstream: Upstream, instead_of: UpstreamExchange | None = None) -> None:
         try:
-            exchange = await upstream.connect(instead_of)
+            if self._ends_by == NEVER:
+                exchange = await upstream.connect(instead_of)
+            else:
+                exchange = await connected_by(upstream, instead_of, self._ends_by - self._monotonic())
         except UpstreamFailed as fault:
             self._task = None
             if self.under_way:
@@ -315,6 +466,7 @@ class ClientConnection(ClientSocket):
         assert passed is not None
         body = passed.allowed.body
         streams = body is None and facts.content_length != 0
+        tighten(exchange, passed.allowed.route, self._ends_by)
         exchange.send(
             head if body is None else head + body, self, answers_head=facts.method == b"HEAD", ends=not streams
         )
@@ -371,6 +523,11 @@ class ClientConnection(ClientSocket):
             exchange.abandon()
             self._upstream_failed(Reason.UPSTREAM_INVALID, fault)
             return
+        if not self._services.has_place_for_tunnel(route.upstream):
+            # There was one when this opening was sent on, and for all that were sent on with it.
+            exchange.abandon()
+            self._refuse(NO_TUNNEL, None)
+            return
         self._response = facts
         self._status = facts.status
         self.deadline = NEVER
@@ -384,6 +541,8 @@ class ClientConnection(ClientSocket):
             request,
             self._socket_peer,
             self._ref,
+            None if self._passed is None else self._passed.allowed.principal,
+            compresses=compresses(facts.fields),
         )
         self._transport.write(switched(facts, route, self._ref_bytes))
         if not self._reads:
@@ -445,6 +604,8 @@ class ClientConnection(ClientSocket):
             self._abort(Verdict.UPSTREAM_FAILED, reason, detail)
             return
         verdict = Verdict.CANNOT_DECIDE if reason is Reason.OVERLOADED else Verdict.UPSTREAM_FAILED
+        if reason is Reason.BODY_TIMEOUT:
+            verdict = Verdict.REFUSED
         because = CannotDecide(reason, detail) if reason is Reason.OVERLOADED else Refusal(reason, detail)
         self._answer(because, verdict, passed.allowed.route, passed.allowed.principal, None)
 
@@ -485,10 +646,11 @@ class ClientConnection(ClientSocket):
             return
         facts = self._facts
         policy = self._snapshot.policy
+        told = told_route(route, because.reason)
         answer = answer_to(
             because,
             ref=self._ref,
-            shape=policy.errors if route is None else route.errors,
+            shape=policy.errors if told is None else told.errors,
             profile=None if route is None or route.graphql is None else route.graphql.status_profile,
             accept=b"" if facts is None else facts.accept,
         )
@@ -497,7 +659,7 @@ class ClientConnection(ClientSocket):
         self._status = answer.status
         answers_head = self.method == b"HEAD"
         self._bytes_out = 0 if answers_head else len(answer.body)
-        self._transport.write(our_own(answer, route, facts, keeps_alive=self._keeps_alive, answers_head=answers_head))
+        self._transport.write(our_own(answer, told, facts, keeps_alive=self._keeps_alive, answers_head=answers_head))
         self._record(verdict, because.reason, because.detail, route, principal, kind)
         self._finish()
 
@@ -512,13 +674,16 @@ class ClientConnection(ClientSocket):
         """The answer is out, and nothing of the request is held on to."""
         self._passed = None
         self._waits_for_body = None
-        self._body.clear()
+        if self._held_bytes:
+            self._let_go_of_body()
         self._answered()
 
     def _abort(self, verdict: Verdict, reason: Reason | None, detail: str) -> None:
         """Ends the connection so that nobody takes what was sent for a complete answer."""
         self._drop_upstream()
         self._record(verdict, reason, detail)
+        if self._held_bytes:
+            self._let_go_of_body()
         self._reset()
 
     def _drop_upstream(self) -> None:

@@ -53,6 +53,21 @@ def switched(facts: ResponseFacts, route: Route, ref: bytes) -> bytes:
     return b"".join(parts)
 
 
+def opened(accept: bytes, protocol: bytes, route: Route, ref: bytes) -> bytes:
+    """The head of a 101 that we answer ourselves."""
+    parts = [
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: ",
+        accept,
+        b"\r\nsec-websocket-protocol: ",
+        protocol,
+        b"\r\n",
+    ]
+    for name, value in route.deprecated:
+        parts += (name, b": ", value, b"\r\n")
+    parts += (b"x-gateway-request-id: ", ref, b"\r\n\r\n")
+    return b"".join(parts)
+
+
 def our_own(
     answer: Answer, route: Route | None, request: RequestFacts | None, *, keeps_alive: bool, answers_head: bool
 ) -> bytes:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from gateway.core.credential import AppId, CredentialKind, KeyDigest, KeyId
 from gateway.core.lifecycle import KeyState, is_expired
+from gateway.ports import TokenRevocation
 
 
 class AppState(Enum):
@@ -28,6 +29,13 @@ class AppEvent(Enum):
     CREATED = "app_created"
     DISABLED = "app_disabled"
     ENABLED = "app_enabled"
+
+
+class StoreEvent(Enum):
+    """What may happen that concerns no key and no App by itself, as the history names it."""
+
+    TOKENS_REVOKED = "tokens_revoked"
+    PEPPER_FORGOTTEN = "pepper_forgotten"
 
 
 class Standing(Enum):
@@ -65,6 +73,8 @@ class KeyEntry:
     created_at: float
     hint: str
     """The last four characters of the token, to tell keys apart."""
+    successor_id: KeyId | None = None
+    """The key that was made to replace it. None: it was never rotated."""
 
     def standing(self, now: float) -> Standing:
         """The one place that derives it."""
@@ -72,6 +82,16 @@ class KeyEntry:
             return Standing.REVOKED
 
         return Standing.EXPIRED if is_expired(self.expires_at, now) else Standing.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class PepperUse:
+    """How many keys stand under one pepper."""
+
+    pepper_id: str
+    active: int
+    dead: int
+    """Revoked or expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +142,24 @@ class Writing(Protocol):
 
     def set_key_state(self, key: KeyEntry, state: KeyState, note: Note) -> None: ...
 
+    def set_key_name(self, key: KeyEntry, name: str, note: Note) -> None: ...
+
+    def set_successor(self, key: KeyEntry, successor_id: KeyId, expires_at: float, note: Note) -> None:
+        """Links the two, and lets `key` end at `expires_at`."""
+        ...
+
+    def revoke_tokens(self, revocation: TokenRevocation, note: Note) -> TokenRevocation:
+        """Writes it at the position of its line of history, and forgets some of those that have expired by then."""
+        ...
+
+    def pepper_uses(self, now: float) -> list[PepperUse]:
+        """Of each pepper that keys were ever made under and that was not forgotten, by its id."""
+        ...
+
+    def forget_pepper(self, pepper_id: str, note: Note) -> None:
+        """Makes its keys, which must be dead, such that no token is ever recognised as one of them."""
+        ...
+
 
 class KeyBook(Protocol):
     """The control plane's side of a store. Every method raises `StoreUnavailable` when the store cannot do it."""
@@ -140,6 +178,14 @@ class KeyBook(Protocol):
 
     def history(self, *, app_id: AppId | None = None, key_id: KeyId | None = None) -> list[HistoryEntry]:
         """Oldest first."""
+        ...
+
+    def live_token_revocations(self, now: float) -> list[TokenRevocation]:
+        """Those that have not expired at `now`, oldest first."""
+        ...
+
+    def pepper_uses(self, now: float) -> list[PepperUse]:
+        """As in `Writing`."""
         ...
 
     def close(self) -> None: ...

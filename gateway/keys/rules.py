@@ -27,6 +27,8 @@ class KeyRules:
     """How many active keys an App may have that has no limit of its own."""
     region: str = NO_REGION
     """The letter with which key ids begin."""
+    token_days: int = 366
+    """How long a revocation of user tokens is kept, where nothing else was said: no token may live longer."""
 
 
 def checked_name(name: str, of: str) -> str:

@@ -30,7 +30,6 @@ class AccessLog:
     def __init__(self, sink: Sink, clock: Clock, *, target: str = STDOUT, limit_bytes: int = LIMIT_BYTES) -> None:
         self.writer = LineWriter(sink, clock, self._dropped_line, target=target, limit_bytes=limit_bytes)
         self._now = clock.now
-        self._offer = self.writer.offer
         self._second = -1
         self._second_text = ""
 
@@ -75,7 +74,7 @@ class AccessLog:
         else:
             if not text.isascii() or _DEL in text:
                 text = escaped(line)
-        self._offer(text)
+        self.writer.offer(text)
 
     def _dropped_line(self, dropped: int) -> bytes:
         # Called in the writer's thread: leaves the cached second alone.

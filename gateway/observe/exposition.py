@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from gateway import DATA_PATH, __version__
 from gateway.observe.counting import Histogram, RequestCounts
 from gateway.observe.key_lookups import KeyLookups
-from gateway.observe.metrics import METRICS, SECONDS_BOUNDS, Metric, MetricKind
+from gateway.observe.metrics import METRICS, SECONDS_BOUNDS, WORKER_STATES, Metric, MetricKind
 from gateway.observe.readings import Readings
 
 _Sample = tuple[str, tuple[str, ...], "float | Histogram"]
@@ -51,6 +51,7 @@ class _GatewayCollector(Collector):
         yield from self._requests()
         yield from self._doors()
         yield from self._keys()
+        yield from self._tokens()
         yield from self._policy()
         yield from self._upstreams()
         yield from self._process()
@@ -96,6 +97,27 @@ class _GatewayCollector(Collector):
             yield "bearergate_key_feed_lag_seconds", (), feed.lag_seconds
             yield "bearergate_key_feed_last_contact_seconds", (), feed.last_contact_seconds
 
+    def _tokens(self) -> Iterator[_Sample]:
+        if self._readings.tokens is None:
+            return
+        tokens = self._readings.tokens()
+        yield "bearergate_token_cache_lookups_total", ("hit",), tokens.hits
+        yield "bearergate_token_cache_lookups_total", ("refused_hit",), tokens.refused_hits
+        yield "bearergate_token_cache_lookups_total", ("miss",), tokens.misses
+        yield "bearergate_token_cache_entries", ("verified",), tokens.known
+        yield "bearergate_token_cache_entries", ("refused",), tokens.refused_known
+        yield "bearergate_token_verifications_total", ("verified",), tokens.verified
+        yield "bearergate_token_verifications_total", ("refused",), tokens.refused
+        yield "bearergate_token_verifications_total", ("cannot_decide",), tokens.cannot_decide
+        yield "bearergate_token_revocations", (), tokens.revocations
+        for name, issuer in tokens.issuers.items():
+            yield "bearergate_issuer_requests_total", (name, "answered"), issuer.answered
+            yield "bearergate_issuer_requests_total", (name, "failed"), issuer.failed
+            if issuer.keys is not None:
+                yield "bearergate_issuer_keys", (name,), issuer.keys
+            if issuer.keys_age_seconds is not None:
+                yield "bearergate_issuer_keys_age_seconds", (name,), issuer.keys_age_seconds
+
     def _policy(self) -> Iterator[_Sample]:
         if self._readings.policy is None:
             return
@@ -127,10 +149,21 @@ class _GatewayCollector(Collector):
             yield "bearergate_upstream_queue_refusals_total", (name,), pool.turned_away
 
     def _process(self) -> Iterator[_Sample]:
+        # A supervisor has its own numbers here; this is what one process says that has none.
+        for state in WORKER_STATES:
+            yield "bearergate_workers", (state,), int(state == "ready")
+        yield "bearergate_worker_restarts_total", (), 0
         if self._readings.access_log_dropped is not None:
             yield "bearergate_access_log_dropped_total", (), self._readings.access_log_dropped()
         if self._readings.loop_lag_seconds is not None:
             yield "bearergate_event_loop_lag_seconds", (), self._readings.loop_lag_seconds()
+        if self._readings.memory is not None:
+            memory = self._readings.memory()
+            yield "bearergate_memory_limit_bytes", (), memory.limit_bytes
+            yield "bearergate_memory_short", (), int(memory.is_short)
+            yield "bearergate_held_body_bytes", (), memory.held_body_bytes
+        if self._readings.assertions_signed is not None:
+            yield "bearergate_assertions_signed_total", (), self._readings.assertions_signed()
         yield "bearergate_build_info", (__version__, DATA_PATH), 1
 
 

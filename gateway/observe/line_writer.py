@@ -59,7 +59,7 @@ class LineWriter:
         self._next_sink_lock = threading.Lock()
         self._stopping = threading.Event()
         self._stop_by = 0.0
-        self._thread: threading.Thread | None = None
+        self._writing: threading.Thread | None = None
 
     def offer(self, line: bytes) -> None:
         """Takes a line (without its newline), or counts it as dropped. Never waits, never raises."""
@@ -76,8 +76,8 @@ class LineWriter:
 
     def start(self) -> None:
         # A daemon, so that a disk that hangs cannot keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
-        self._thread.start()
+        self._writing = threading.Thread(target=self._run, name="access-log", daemon=True)
+        self._writing.start()
 
     def reopen(self) -> None:
         """Opens the path anew, for a rotated file; standard output stays as it is. The writer changes over by itself.
@@ -97,10 +97,10 @@ class LineWriter:
         self._limit_bytes = -1  # later offers are dropped and counted
         self._stop_by = self._clock.monotonic() + deadline_seconds
         self._stopping.set()
-        if self._thread is None:
+        if self._writing is None:
             self._finish()
         else:
-            self._thread.join(deadline_seconds + 1.0)
+            self._writing.join(deadline_seconds + 1.0)
 
     def flush(self) -> bool:
         """One pass of the writer: True when nothing is left to write. Called by the thread, or by tests without one."""

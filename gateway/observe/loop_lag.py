@@ -9,7 +9,8 @@ from typing import Final
 
 from gateway.ports import Clock
 
-INTERVAL_SECONDS: Final = 0.5
+INTERVAL_SECONDS: Final = 0.1
+"""Every block that is longer is noticed, and seems shorter by this much at most."""
 WINDOW_SECONDS: Final = 30.0
 """Twice the usual scrape interval, so that no block falls between two scrapes."""
 
@@ -20,15 +21,24 @@ class LoopLag:
     def __init__(self, clock: Clock, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._clock = clock
         self._sleep = sleep
-        self._lags: deque[float] = deque(maxlen=int(WINDOW_SECONDS / INTERVAL_SECONDS))
+        self._lags: deque[tuple[float, float]] = deque()
+        """When a timer ran, and how late."""
+        self._due = float("inf")
 
-    def longest_seconds(self) -> float:
-        """The longest lag of the last 30 seconds; 0 before the first sample."""
-        return max(tuple(self._lags), default=0.0)
+    def longest_seconds(self, within_seconds: float = WINDOW_SECONDS) -> float:
+        """The longest lag of the last 30 seconds, or of fewer; 0 before the first sample."""
+        now = self._clock.monotonic()
+        # The timer that is due may be late already, and this be asked before it runs.
+        late_now = max(0.0, now - self._due)
+        return max(late_now, max((lag for at, lag in tuple(self._lags) if at > now - within_seconds), default=0.0))
 
     async def watch(self) -> None:
         """Samples until it is cancelled."""
+        lags = self._lags
         while True:
-            due = self._clock.monotonic() + INTERVAL_SECONDS
+            self._due = self._clock.monotonic() + INTERVAL_SECONDS
             await self._sleep(INTERVAL_SECONDS)
-            self._lags.append(max(0.0, self._clock.monotonic() - due))
+            now = self._clock.monotonic()
+            lags.append((now, max(0.0, now - self._due)))
+            while lags[0][0] < now - WINDOW_SECONDS:
+                lags.popleft()

@@ -104,6 +104,34 @@ METRICS: Final[tuple[Metric, ...]] = (
         (),
         "Time since the change feed last heard from the store.",
     ),
+    # -- user tokens
+    Metric(
+        "bearergate_token_cache_lookups_total",
+        _COUNTER,
+        ("result",),
+        "Look-ups in the cache of user tokens: a token that was verified, one that was refused, or a miss.",
+    ),
+    Metric("bearergate_token_cache_entries", _GAUGE, ("content",), "Entries in the cache of user tokens."),
+    Metric(
+        "bearergate_token_verifications_total",
+        _COUNTER,
+        ("result",),
+        "User tokens looked at: verified, refused, or not decided (turned away included).",
+    ),
+    Metric("bearergate_token_revocations", _GAUGE, (), "Live revocations of user tokens that are known here."),
+    Metric(
+        "bearergate_issuer_requests_total",
+        _COUNTER,
+        ("issuer", "result"),
+        "Questions to issuers, for their keys or about a token: answered or failed.",
+    ),
+    Metric("bearergate_issuer_keys", _GAUGE, ("issuer",), "Keys of the issuer that are known here."),
+    Metric(
+        "bearergate_issuer_keys_age_seconds",
+        _GAUGE,
+        ("issuer",),
+        "Time since the issuer's keys were last read.",
+    ),
     # -- policy
     Metric("bearergate_policy_info", _GAUGE, ("revision",), "Always 1; the label is the revision being enforced."),
     Metric("bearergate_policy_routes", _GAUGE, (), "Routes in the policy being enforced."),
@@ -145,6 +173,8 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Requests that found the queue full, or waited in it too long.",
     ),
     # -- the process
+    Metric("bearergate_workers", _GAUGE, ("state",), "Processes that serve, or are about to."),
+    Metric("bearergate_worker_restarts_total", _COUNTER, (), "Workers that ended and were replaced."),
     Metric(
         "bearergate_access_log_dropped_total",
         _COUNTER,
@@ -156,6 +186,30 @@ METRICS: Final[tuple[Metric, ...]] = (
         _GAUGE,
         (),
         "Longest delay of a timer on the event loop in the last 30 seconds.",
+    ),
+    Metric(
+        "bearergate_memory_limit_bytes",
+        _GAUGE,
+        (),
+        "What the process may hold, by its settings or its control group; absent where neither says.",
+    ),
+    Metric(
+        "bearergate_memory_short",
+        _GAUGE,
+        (),
+        "1 while new connections and held bodies are refused because the limit is nearly reached, else 0.",
+    ),
+    Metric(
+        "bearergate_held_body_bytes",
+        _GAUGE,
+        (),
+        "Bodies that are held whole while they are judged and sent.",
+    ),
+    Metric(
+        "bearergate_assertions_signed_total",
+        _COUNTER,
+        (),
+        "Assertions signed for upstreams; others were sent again. Absent without a key to sign with.",
     ),
     Metric(
         "bearergate_build_info",
@@ -201,10 +255,15 @@ SERIES_PER_HISTOGRAM: Final = len(SECONDS_BOUNDS) + 3
 CACHE_RESULTS: Final = ("hit", "unknown_hit", "miss")
 CACHE_CONTENTS: Final = ("keys", "unknown")
 LOOKUP_RESULTS: Final = ("found", "unknown", "failed")
+TOKEN_CACHE_RESULTS: Final = ("hit", "refused_hit", "miss")
+TOKEN_CACHE_CONTENTS: Final = ("verified", "refused")
+VERIFICATION_RESULTS: Final = ("verified", "refused", "cannot_decide")
+ISSUER_RESULTS: Final = ("answered", "failed")
 RELOAD_RESULTS: Final = ("loaded", "refused")
 CONNECTION_STATES: Final = ("idle", "busy")
 CONNECT_RESULTS: Final = ("connected", "failed")
 ENDPOINT_STATES: Final = ("in", "out")
+WORKER_STATES: Final = ("ready", "starting", "silent")
 RETRY_RESULTS: Final = ("made", "over_budget")
 UPSTREAM_FAILURES: Final = (
     Reason.UPSTREAM_UNREACHABLE.label,
@@ -254,7 +313,7 @@ def ending_labels(
     return (kind_label, verdict.value, reason.label, reason_status_label(reason, status))
 
 
-def series_bound(routes: int, upstreams: int) -> int:
+def series_bound(routes: int, upstreams: int, issuers: int = 0) -> int:
     """The most series that one process can ever expose for a policy of this size, without `process_*`.
 
     Far above what traffic makes of it (some 20 for a route), and still finite and known.
@@ -268,9 +327,15 @@ def series_bound(routes: int, upstreams: int) -> int:
     from_outcomes = SERIES_PER_HISTOGRAM + len(UPSTREAM_FAILURES)  # `other` has these and no pool
     per_upstream = from_outcomes + len(CONNECTION_STATES) + len(CONNECT_RESULTS) + len(ENDPOINT_STATES)
     per_upstream += len(RETRY_RESULTS) + 3  # ejections, queue, its refusals
-    lists = (*CACHE_RESULTS, *CACHE_CONTENTS, *LOOKUP_RESULTS, *RELOAD_RESULTS)
+    per_issuer = len(ISSUER_RESULTS) + 2  # keys, their age
+    lists = (
+        *(*CACHE_RESULTS, *CACHE_CONTENTS, *LOOKUP_RESULTS, *RELOAD_RESULTS),
+        *WORKER_STATES,
+        *(*TOKEN_CACHE_RESULTS, *TOKEN_CACHE_CONTENTS, *VERIFICATION_RESULTS),
+    )
     unlabelled = sum(
         1 if metric.kind is not _HISTOGRAM else SERIES_PER_HISTOGRAM for metric in METRICS if not metric.labels
     )
     infos = 2
-    return routes * per_route + upstreams * per_upstream + from_outcomes + len(Reason) + len(lists) + unlabelled + infos
+    named = routes * per_route + upstreams * per_upstream + issuers * per_issuer
+    return named + from_outcomes + len(Reason) + len(lists) + unlabelled + infos

@@ -45,6 +45,36 @@ class KeyFeedReading(msgspec.Struct, frozen=True):
     """Since the store last answered a poll."""
 
 
+class IssuerReading(msgspec.Struct, frozen=True):
+    """One issuer of user tokens, and how asking it went since the start."""
+
+    answered: int
+    failed: int
+    keys: int | None = None
+    """Keys known now; None where it is asked about each token."""
+    keys_age_seconds: float | None = None
+    """Since they were read; None before the first time."""
+
+
+class TokenReading(msgspec.Struct, frozen=True):
+    """User tokens: the cache, the verifications since the start, and their issuers by name."""
+
+    hits: int
+    refused_hits: int
+    """Answered with the knowledge that the token was refused."""
+    misses: int
+    verified: int
+    refused: int
+    cannot_decide: int
+    """Not verified: an issuer was silent, or too many were waiting."""
+    known: int
+    """Verified tokens held now."""
+    refused_known: int
+    revocations: int
+    """Live revocations held now."""
+    issuers: Mapping[str, IssuerReading]
+
+
 class PolicyReading(msgspec.Struct, frozen=True):
     """The policy being enforced, and how its reloads went."""
 
@@ -78,6 +108,15 @@ class UpstreamReading(msgspec.Struct, frozen=True):
     """Requests that found the queue full, or waited in it too long."""
 
 
+class MemoryReading(msgspec.Struct, frozen=True):
+    """How much may be held, and whether that is nearly reached."""
+
+    limit_bytes: int
+    is_short: bool
+    held_body_bytes: int
+    """Of bodies that are held whole while they are judged and sent."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
     """Where each reading comes from. None where the process has no such part: its metrics are then absent."""
@@ -85,8 +124,11 @@ class Readings:
     doors: Callable[[], DoorReading] | None = None
     key_cache: Callable[[], KeyCacheReading] | None = None
     key_feed: Callable[[], KeyFeedReading] | None = None
+    tokens: Callable[[], TokenReading] | None = None
     policy: Callable[[], PolicyReading] | None = None
     upstreams: Callable[[], Mapping[str, UpstreamReading]] | None = None
     """By the name that the policy gives the upstream."""
     access_log_dropped: Callable[[], int] | None = None
     loop_lag_seconds: Callable[[], float] | None = None
+    memory: Callable[[], MemoryReading] | None = None
+    assertions_signed: Callable[[], int] | None = None

@@ -96,10 +96,13 @@ class _PipeSink:
 
 
 class _SocketSink:
-    """What systemd gives a service as its standard output when that goes to the journal."""
+    """What systemd gives a service as its standard output when that goes to the journal.
+
+    In pieces as small as those of a pipe: they are taken whole or not at all, so lines of several workers stay whole.
+    """
 
     def __init__(self, descriptor: int) -> None:
-        self.chunk_bytes = _CHUNK_BYTES
+        self.chunk_bytes = _PIPE_CHUNK_BYTES
         self._socket = socket.socket(fileno=descriptor)
 
     def write(self, data: bytes) -> int:

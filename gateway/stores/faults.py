@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+import sys
+from typing import TYPE_CHECKING, Final
 
 from gateway.ports import StoreUnavailable
+
+if TYPE_CHECKING:
+    import psycopg
 
 _SENTENCES: Final = {
     "SQLITE_BUSY": "is locked by another writer",
@@ -20,8 +24,32 @@ _SENTENCES: Final = {
 }
 
 
+_POSTGRES_SENTENCES: Final = {
+    "57014": "did not answer in time",
+    "57P01": "is shutting down",
+    "57P02": "has crashed",
+    "57P03": "is starting up",
+    "55P03": "is locked by another writer",
+    "53300": "takes no more connections",
+    "53100": "has no room left to write to",
+    "53200": "has no memory left",
+    "42P01": "lacks one of our tables",
+    "42703": "lacks one of our columns",
+    "42501": "may not be read or written by this user",
+    "25006": "is read-only",
+    "28P01": "refused the password",
+    "3D000": "has no such database",
+}
+
+
 def unavailable(error: BaseException) -> StoreUnavailable:
     """What to raise instead of `error`. Its own text is not used: SQLite quotes stored text in some of its messages."""
+    cause = getattr(error, "orig", None) or error
+    # Only where it was loaded can an error be one of its own; loading it takes a while.
+    driver = sys.modules.get("psycopg")
+    if driver is not None and isinstance(cause, driver.Error):
+        return _postgres_unavailable(cause)
+
     name = _sqlite_name(error)
     if name is None and isinstance(error, OSError):
         return StoreUnavailable(f"the key store's file cannot be reached: {error.strerror}")
@@ -32,6 +60,18 @@ def unavailable(error: BaseException) -> StoreUnavailable:
     # SQLITE_IOERR_READ and its like are refinements of the two-word name.
     sentence = _SENTENCES.get("_".join(name.split("_")[:2]), "failed")
     return StoreUnavailable(f"the key store {sentence} ({name})")
+
+
+def _postgres_unavailable(error: psycopg.Error) -> StoreUnavailable:
+    if error.sqlstate is not None:
+        return StoreUnavailable(
+            f"the key store {_POSTGRES_SENTENCES.get(error.sqlstate, 'failed')} (SQLSTATE {error.sqlstate})"
+        )
+
+    # Facts: without a SQLSTATE it is libpq that speaks, of hosts and sockets, before or after any row.
+    if isinstance(error, sys.modules["psycopg"].OperationalError):
+        return StoreUnavailable(f"the key store cannot be reached: {' '.join(str(error).split())[:300]}")
+    return StoreUnavailable(f"the key store failed ({type(error).__name__})")
 
 
 def _sqlite_name(error: BaseException) -> str | None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from gateway.core.credential import AppId, Credential, CredentialKind, KeyDigest, KeyId
 from gateway.core.lifecycle import KeyState, is_expired
 from gateway.core.principal import KeyRecord, Principal
-from gateway.keys.book import App, AppState, HistoryEntry, KeyEntry, KeyTaken, Note
-from gateway.ports import KeyChange, StoreUnavailable
+from gateway.keys.book import App, AppState, HistoryEntry, KeyEntry, KeyTaken, Note, PepperUse, StoreEvent
+from gateway.keys.peppers import NO_PEPPER
+from gateway.ports import REVOCATION_GRACE_SECONDS, KeyChange, StoreUnavailable, TokenRevocation
 
 CHANGES_AT_ONCE = 1_000
 
@@ -27,10 +28,11 @@ class _Contents:
     keys: dict[KeyId, KeyEntry]
     digests: dict[KeyId, KeyDigest]
     history: tuple[HistoryEntry, ...]
+    revocations: tuple[TokenRevocation, ...] = ()
 
 
 class MemoryKeyStore:
-    """`KeyStore` and `KeyBook` over plain dicts."""
+    """`KeyStore`, `TokenStore` and `KeyBook` over plain dicts."""
 
     def __init__(self) -> None:
         self._contents = _Contents({}, {}, {}, ())
@@ -48,6 +50,8 @@ class MemoryKeyStore:
             case CredentialKind.LEGACY_KEY:
                 named = (key_id for key_id, digest in contents.digests.items() if digest == credential.digest)
                 key = contents.keys.get(next(named, KeyId("")))
+            case CredentialKind.USER_JWT | CredentialKind.USER_OPAQUE:
+                return None
         if key is None or key.kind is not credential.kind:
             return None
 
@@ -73,14 +77,33 @@ class MemoryKeyStore:
     async def changes_since(self, position: int) -> list[KeyChange]:
         """Raises: StoreUnavailable"""
         later = [line for line in self._read().history if line.position > position][:CHANGES_AT_ONCE]
-        return [KeyChange(line.position, line.app_id, line.key_id, line.happened_at) for line in later]
+        return [
+            KeyChange(
+                line.position,
+                line.app_id,
+                line.key_id,
+                line.happened_at,
+                concerns_tokens=line.event == StoreEvent.TOKENS_REVOKED.value,
+            )
+            for line in later
+        ]
+
+    async def app_states(self) -> dict[AppId, bool]:
+        """Raises: StoreUnavailable"""
+        return {app.id: app.state is AppState.ACTIVE for app in self._read().apps.values()}
+
+    async def token_revocations(self, position: int, now: float) -> list[TokenRevocation]:
+        """Raises: StoreUnavailable"""
+        return [each for each in self.live_token_revocations(now) if each.position > position][:CHANGES_AT_ONCE]
 
     @contextmanager
     def writing(self) -> Iterator[_MemoryWriting]:
         """Raises: StoreUnavailable"""
         with self._writer:
             kept = self._read()
-            writing = _MemoryWriting(_Contents(dict(kept.apps), dict(kept.keys), dict(kept.digests), kept.history))
+            writing = _MemoryWriting(
+                replace(kept, apps=dict(kept.apps), keys=dict(kept.keys), digests=dict(kept.digests))
+            )
             yield writing
             self._contents = writing.contents
 
@@ -100,6 +123,14 @@ class MemoryKeyStore:
             for line in self._read().history
             if app_id in {None, line.app_id} and (key_id is None or key_id == line.key_id)
         ]
+
+    def live_token_revocations(self, now: float) -> list[TokenRevocation]:
+        """Raises: StoreUnavailable"""
+        return [each for each in self._read().revocations if not is_expired(each.expires_at, now)]
+
+    def pepper_uses(self, now: float) -> list[PepperUse]:
+        """Raises: StoreUnavailable"""
+        return _pepper_uses(self._read(), now)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -157,10 +188,42 @@ class _MemoryWriting:
         self._append(key.app_id, key.id, note)
 
     def set_key_state(self, key: KeyEntry, state: KeyState, note: Note) -> None:
-        self.contents.keys[key.id] = replace(key, state=state)
+        self.contents.keys[key.id] = replace(self.contents.keys[key.id], state=state)
         self._append(key.app_id, key.id, note)
+
+    def set_key_name(self, key: KeyEntry, name: str, note: Note) -> None:
+        self.contents.keys[key.id] = replace(self.contents.keys[key.id], name=name)
+        self._append(key.app_id, key.id, note)
+
+    def set_successor(self, key: KeyEntry, successor_id: KeyId, expires_at: float, note: Note) -> None:
+        kept = self.contents.keys[key.id]
+        self.contents.keys[key.id] = replace(kept, successor_id=successor_id, expires_at=expires_at)
+        self._append(key.app_id, key.id, note)
+
+    def revoke_tokens(self, revocation: TokenRevocation, note: Note) -> TokenRevocation:
+        self._append(revocation.app_id, None, note)
+        placed = replace(revocation, position=len(self.contents.history))
+        purged = note.happened_at - REVOCATION_GRACE_SECONDS
+        live = (each for each in self.contents.revocations if not is_expired(each.expires_at, purged))
+        self.contents = replace(self.contents, revocations=(*live, placed))
+        return placed
+
+    def pepper_uses(self, now: float) -> list[PepperUse]:
+        return _pepper_uses(self.contents, now)
+
+    def forget_pepper(self, pepper_id: str, note: Note) -> None:
+        self._append(AppId(""), None, note)
 
     def _append(self, app_id: AppId, key_id: KeyId | None, note: Note) -> None:
         kept = self.contents.history
         line = HistoryEntry(len(kept) + 1, app_id, key_id, note.event, note.happened_at, note.actor, dict(note.detail))
         self.contents = replace(self.contents, history=(*kept, line))
+
+
+def _pepper_uses(contents: _Contents, now: float) -> list[PepperUse]:
+    """Memory needs no pepper: all keys stand under none."""
+    if not contents.keys:
+        return []
+
+    active = sum(key.state is KeyState.ACTIVE and not is_expired(key.expires_at, now) for key in contents.keys.values())
+    return [PepperUse(NO_PEPPER, active, len(contents.keys) - active)]

@@ -12,8 +12,9 @@ import msgspec
 from gateway.core.credential import AppId, CredentialKind, KeyDigest, KeyId
 from gateway.core.lifecycle import KeyState
 from gateway.core.principal import KeyRecord, Principal
-from gateway.keys.book import App, AppState, HistoryEntry, KeyEntry
-from gateway.ports import KeyChange, StoreUnavailable
+from gateway.keys.book import App, AppState, HistoryEntry, KeyEntry, StoreEvent
+from gateway.keys.peppers import KeyedDigest
+from gateway.ports import KeyChange, StoreUnavailable, TokenRevocation
 
 DIGEST_BYTES: Final = 32
 
@@ -39,16 +40,24 @@ def detail_to_text(detail: Mapping[str, str]) -> str:
     return msgspec.json.encode(dict(detail)).decode()
 
 
-def record_of(row: Row) -> KeyRecord:
-    """The data plane's record. Raises: StoreUnavailable"""
+def keyed_digest_of(row: Row) -> KeyedDigest:
+    """What proves that a token is the key's. Raises: StoreUnavailable"""
+    try:
+        return KeyedDigest(_text(row.pepper_id), _digest(row.digest))
+    except (ValueError, TypeError) as error:
+        _damaged("keys", row.id, error)
+
+
+def record_of(row: Row, digest: KeyDigest) -> KeyRecord:
+    """The data plane's record, for the token with that digest, which was proved. Raises: StoreUnavailable"""
     try:
         return KeyRecord(
-            digest=_digest(row.digest),
+            digest=digest,
             state=KeyState(row.state),
             app_is_active=AppState(row.app_state) is AppState.ACTIVE,
             expires_at=_instant(row.expires_at),
             principal=Principal(
-                kind=CredentialKind(row.kind),
+                kind=_key_kind(row.kind),
                 key_id=KeyId(_text(row.id)),
                 # Shared by all keys of the App, like the sets below: a million cached keys have few of either.
                 app_id=AppId(sys.intern(_text(row.app_id))),
@@ -64,7 +73,13 @@ def change_of(row: Row) -> KeyChange:
     """A row of the change feed. Raises: StoreUnavailable"""
     try:
         key_id = None if row.key_id is None else KeyId(_text(row.key_id))
-        return KeyChange(_whole(row.position), AppId(_text(row.app_id)), key_id, _instant(row.happened_at))
+        return KeyChange(
+            _whole(row.position),
+            AppId(_text(row.app_id)),
+            key_id,
+            _instant(row.happened_at),
+            concerns_tokens=_text(row.event) == StoreEvent.TOKENS_REVOKED.value,
+        )
     except (ValueError, TypeError) as error:
         _damaged("key_events", row.position, error)
 
@@ -75,13 +90,14 @@ def key_of(row: Row) -> KeyEntry:
         return KeyEntry(
             id=KeyId(_text(row.id)),
             app_id=AppId(_text(row.app_id)),
-            kind=CredentialKind(row.kind),
+            kind=_key_kind(row.kind),
             name=_text(row.name),
             scopes=_NAMES.decode(row.scopes),
             expires_at=_instant(row.expires_at),
             state=KeyState(row.state),
             created_at=_instant(row.created_at),
             hint=_text(row.hint),
+            successor_id=None if row.successor_id is None else KeyId(_text(row.successor_id)),
         )
     except (ValueError, TypeError) as error:
         _damaged("keys", row.id, error)
@@ -120,15 +136,46 @@ def history_of(row: Row) -> HistoryEntry:
         _damaged("key_events", row.position, error)
 
 
+def app_state_of(row: Row) -> tuple[AppId, bool]:
+    """(App, whether it is active). Raises: StoreUnavailable"""
+    try:
+        return AppId(_text(row.id)), AppState(row.state) is AppState.ACTIVE
+    except (ValueError, TypeError) as error:
+        _damaged("apps", row.id, error)
+
+
+def token_revocation_of(row: Row) -> TokenRevocation:
+    """Raises: StoreUnavailable"""
+    try:
+        return TokenRevocation(
+            position=_whole(row.position),
+            issuer=_text(row.issuer),
+            app_id=AppId(_text(row.app_id)),
+            user_id=_text(row.user_id),
+            token_id=_text(row.token_id),
+            not_before=_instant(row.not_before),
+            expires_at=_instant(row.expires_at),
+        )
+    except (ValueError, TypeError) as error:
+        _damaged("token_revocations", row.position, error)
+
+
 def _damaged(table: str, identity: object, error: Exception) -> NoReturn:
     # Facts: the message of an Enum or a decoder quotes what it read; the row's id is all that an operator needs.
     raise StoreUnavailable(f"a row of `{table}` is damaged: {ascii(identity)[:80]} ({type(error).__name__})") from None
 
 
-def _digest(value: object) -> KeyDigest:
+def _key_kind(value: object) -> CredentialKind:
+    kind = CredentialKind(value)
+    if kind not in {CredentialKind.API_KEY, CredentialKind.LEGACY_KEY}:
+        raise ValueError
+    return kind
+
+
+def _digest(value: object) -> bytes:
     if not isinstance(value, bytes) or len(value) != DIGEST_BYTES:
         raise ValueError
-    return KeyDigest(value)
+    return value
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The tables, as SQLAlchemy Core. The numbered migrations make them; a test holds the two together.
+"""The tables, as SQLAlchemy Core. The numbered migrations make them; tests hold the two together, on each engine.
 
 Instants are whole microseconds since the epoch, UTC: SQLite would drop a time zone, and a float would not compare
 exactly. Sets and maps are JSON text, decoded in `rows.py`, which trusts nothing that it reads.
@@ -21,12 +21,16 @@ from sqlalchemy import (
     Table,
     Text,
     event,
+    text,
 )
 
-SCHEMA_REVISION: Final = "0001"
+SCHEMA_REVISION: Final = "0003"
 """The newest migration. A store at this revision is not touched by one."""
 
 metadata: Final = MetaData()
+
+# Facts: SQLite numbers rows by itself only where the column is INTEGER, which has eight bytes there.
+_POSITION: Final = BigInteger().with_variant(Integer, "sqlite")
 
 apps: Final = Table(
     "apps",
@@ -52,6 +56,8 @@ keys: Final = Table(
     Column("state", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("hint", Text, nullable=False),
+    Column("pepper_id", Text, nullable=False, server_default=text("''")),
+    Column("successor_id", Text),
     CheckConstraint("length(digest) = 32", name="ck_keys_digest"),
     CheckConstraint("length(hint) <= 4", name="ck_keys_hint"),
     Index("ix_keys_digest", "digest", unique=True),
@@ -61,8 +67,8 @@ keys: Final = Table(
 key_events: Final = Table(
     "key_events",
     metadata,
-    # AUTOINCREMENT: a position is never given twice, and writers are serial, so none is seen out of order.
-    Column("position", Integer, primary_key=True, autoincrement=True),
+    # A position is never given twice, and writers are serial, so none is seen out of order.
+    Column("position", _POSITION, primary_key=True, autoincrement=True),
     Column("key_id", Text),
     Column("app_id", Text, nullable=False),
     Column("event", Text, nullable=False),
@@ -74,11 +80,49 @@ key_events: Final = Table(
     sqlite_autoincrement=True,
 )
 
-APPEND_ONLY: Final = tuple(
-    f"CREATE TRIGGER key_events_no_{change.lower()} BEFORE {change} ON key_events "
-    "BEGIN SELECT RAISE(ABORT, 'key_events is append-only'); END"
-    for change in ("UPDATE", "DELETE")
+token_revocations: Final = Table(
+    "token_revocations",
+    metadata,
+    Column(
+        "position",
+        _POSITION,
+        ForeignKey("key_events.position", name="fk_token_revocations_position"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("issuer", Text, nullable=False),
+    Column("app_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("token_id", Text, nullable=False),
+    Column("not_before", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_token_revocations_expires_at", "expires_at"),
 )
 
-for _trigger in APPEND_ONLY:
-    event.listen(key_events, "after_create", DDL(_trigger))  # type: ignore[no-untyped-call]  # SQLAlchemy has no types here
+peppers: Final = Table(
+    "peppers",
+    metadata,
+    # The ids alone, of those that keys were made under: small, where counting keys would not be.
+    Column("id", Text, primary_key=True),
+)
+
+APPEND_ONLY: Final = {
+    "sqlite": (
+        "CREATE TRIGGER key_events_no_update BEFORE UPDATE ON key_events "
+        "BEGIN SELECT RAISE(ABORT, 'key_events is append-only'); END",
+        "CREATE TRIGGER key_events_no_delete BEFORE DELETE ON key_events "
+        "BEGIN SELECT RAISE(ABORT, 'key_events is append-only'); END",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION key_events_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'key_events is append-only'; END $$",
+        "CREATE TRIGGER key_events_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON key_events "
+        "EXECUTE FUNCTION key_events_append_only()",
+    ),
+}
+"""Statements by the engine's name."""
+
+for _engine, _statements in APPEND_ONLY.items():
+    for _statement in _statements:
+        _guard = DDL(_statement).execute_if(dialect=_engine)  # type: ignore[no-untyped-call]  # SQLAlchemy has no types here
+        event.listen(key_events, "after_create", _guard)

@@ -18,12 +18,11 @@ from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from gateway.ports import StoreUnavailable
 from gateway.stores.faults import unavailable
+from gateway.stores.migrating import upgrade
 from gateway.stores.schema import SCHEMA_REVISION
 
 WRITER_WAIT_SECONDS: Final = 10.0
 """How long a writer waits for the others. Fifty waiting at once need well under a second."""
-
-_MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 def sqlite_path(store_url: str) -> Path:
@@ -32,10 +31,13 @@ def sqlite_path(store_url: str) -> Path:
         url = make_url(store_url)
     except (ArgumentError, ValueError):
         # Not chained: the URL of another kind of store may hold a password.
-        raise StoreUnavailable("the store's URL is not understood; write `sqlite:///FILE`") from None
+        todo = "write `sqlite:///FILE` or `postgresql://…`"
+        raise StoreUnavailable(f"the store's URL is not understood; {todo}") from None
 
     if url.drivername != "sqlite":
-        raise StoreUnavailable(f"stores of the kind `{url.drivername}` are not known; write `sqlite:///FILE`")
+        raise StoreUnavailable(
+            f"stores of the kind `{url.drivername}` are not known; write `sqlite:///FILE` or `postgresql://…`"
+        )
 
     if not url.database or url.database == ":memory:" or url.database.startswith("file:") or url.query or url.host:
         raise StoreUnavailable("the store's URL must name a file and nothing else: `sqlite:///FILE`")
@@ -147,20 +149,7 @@ def _upgrade(connection: Connection) -> bool:
         connection.rollback()
         return False
 
-    # Only here, because a store that is ready, which is nearly every time, need not wait 0.15 s for alembic to load.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-    from alembic.util import CommandError  # noqa: PLC0415
-
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        message = "the key store's schema is newer than this program or not ours; upgrade the program"
-        raise StoreUnavailable(message) from error
-
+    upgrade(connection)
     connection.commit()
     return found is None
 

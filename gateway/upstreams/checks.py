@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 
 from gateway.core.outgoing import ResponseFacts
 from gateway.core.reasons import Reason
@@ -83,7 +82,7 @@ class Checks:
         self._request = request
         self._interval_seconds = interval_seconds
         self._timeout_seconds = timeout_seconds
-        self._timeouts = replace(timeouts, request=0.0)
+        self._timeouts = timeouts
         self._now = now
         self._ended = ended
         self._next = now()

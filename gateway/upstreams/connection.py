@@ -17,8 +17,6 @@ from gateway.wire.limits import Timeouts
 from gateway.wire.response_reader import IDLE, ResponseReader
 
 NEVER: Final = float("inf")
-_ENDLESS: Final = Timeouts(response_head=NEVER, response_idle=NEVER)
-"""For a tunnel, which the door times."""
 _KEEP_ALIVE: Final = b"keep-alive"
 _TIMEOUT: Final = re.compile(rb"(?:^|[,;\s])timeout=\"?([0-9]{1,6})(?![0-9])", re.IGNORECASE)
 
@@ -59,19 +57,23 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
 
     __slots__ = (
         "_answer_began",
+        "_asked_at",
         "_ends_by",
+        "_head_seconds",
         "_health",
         "_idle_seconds",
         "_is_last_try",
         "_is_paused",
+        "_is_tightened",
         "_keeps_alive",
         "_knows_idle_seconds",
         "_now",
         "_poll",
         "_request_ended",
+        "_sent_at",
+        "_silence_seconds",
         "_sink",
         "_started",
-        "_timeouts",
         "_transport",
         "_was_reused",
         "address",
@@ -85,7 +87,8 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self.pool = pool
         self.address = address
         self._now = pool.now
-        self._timeouts = pool.timeouts
+        self._head_seconds = pool.timeouts.response_head
+        self._silence_seconds = pool.timeouts.response_idle
         self._health = pool.health
         self._sink: ResponseSink | None = None
         self._transport: asyncio.Transport
@@ -97,9 +100,11 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self._was_reused = False
         self._is_last_try = False
         self._is_paused = False
+        self._is_tightened = False
         self._knows_idle_seconds = False
         self._idle_seconds = pool.timeouts.upstream_keep_alive
         self._ends_by = NEVER
+        self._sent_at = self._asked_at = 0.0
         self.deadline = NEVER
         self.is_open = False
 
@@ -123,7 +128,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self.feed(data)
         if self.reading != IDLE and self._answer_began and not self._is_paused:
             # Not where the answer has ended and the sink has sent the next request already: that one set its own.
-            self.deadline = min(self._now() + self._timeouts.response_idle, self._ends_by)
+            self.deadline = min(self._now() + self._silence_seconds, self._ends_by)
 
     def eof_received(self) -> bool:
         if self._sink is None or not self.feed_end():
@@ -145,17 +150,22 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
 
     # -- the exchange
 
+    def tighten(self, ends_by: float, response_head: float, response_idle: float) -> None:
+        self._is_tightened = True
+        self._ends_by = ends_by
+        if response_head > 0.0:
+            self._head_seconds = response_head
+        if response_idle > 0.0:
+            self._silence_seconds = response_idle
+
     def send(self, data: bytes, sink: ResponseSink, *, answers_head: bool, ends: bool) -> None:
         self._sink = sink
         self._request_ended = ends
         self._answer_began = False
         self._started = False
         self.expect_response(answers_head=answers_head)
-        timeouts, now = self._timeouts, self._now()
-        self.deadline = now + timeouts.response_head
-        if timeouts.request > 0.0:
-            self._ends_by = now + timeouts.request
-            self.deadline = min(self.deadline, self._ends_by)
+        self._sent_at = self._asked_at = now = self._now()
+        self.deadline = min(now + self._head_seconds, self._ends_by)
         self._transport.write(data)
 
     def send_body(self, data: bytes, *, is_chunked: bool) -> None:
@@ -163,20 +173,27 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
             self._transport.writelines((chunk_head(len(data)), data, b"\r\n"))
         else:
             self._transport.write(data)
-        # The upstream is not late while the client is still sending.
-        self.deadline = min(self._now() + self._timeouts.response_head, self._ends_by)
+        self._is_not_late()
 
     def end_body(self, *, is_chunked: bool) -> None:
         self._request_ended = True
+        self._asked_at = self._now()
         if is_chunked:
             self._transport.write(LAST_CHUNK)
+        self._is_not_late()
+
+    def _is_not_late(self) -> None:
+        """The upstream is not while the client is still sending; once it answers, it is timed for its answer alone."""
+        if not self._started:
+            self.deadline = min(self._now() + self._head_seconds, self._ends_by)
 
     def await_switch(self) -> None:
         self.may_switch = True
 
     def tunnel_to(self, sink: ResponseSink) -> None:
         self._sink = sink
-        self._timeouts = _ENDLESS
+        # The door times a tunnel.
+        self._head_seconds = self._silence_seconds = NEVER
         self._ends_by = self.deadline = NEVER
 
     def pause(self) -> None:
@@ -189,7 +206,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         if self.is_open and self._is_paused:
             self._is_paused = False
             self._transport.resume_reading()
-            self.deadline = min(self._now() + self._timeouts.response_idle, self._ends_by)
+            self.deadline = min(self._now() + self._silence_seconds, self._ends_by)
 
     def abandon(self) -> None:
         self._sink = None
@@ -206,6 +223,12 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         """Marks the connection as one that has served before."""
         self._was_reused = True
         self._is_last_try = False
+        if self._is_tightened:
+            self._is_tightened = False
+            timeouts = self.pool.timeouts
+            self._head_seconds = timeouts.response_head
+            self._silence_seconds = timeouts.response_idle
+            self._ends_by = NEVER
 
     def try_last(self) -> None:
         """The request that this connection is for has been tried once before: it is not tried a third time."""
@@ -222,13 +245,23 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
             self._discard()
             return
         began = self._started
+        # All that came of the request has been taken, and it is not whole: then who sends it is late.
+        waits_for_body = not self._request_ended and not self._transport.get_write_buffer_size()
         self._sink = None
         self._discard()
         if began:
-            sink.response_failed(Reason.UPSTREAM_TRUNCATED, "no byte of the answer in time", retriable=False)
+            sink.response_failed(Reason.UPSTREAM_TRUNCATED, "the answer was not whole in time", retriable=False)
+        elif waits_for_body:
+            sink.response_failed(Reason.BODY_TIMEOUT, "no whole request in time", retriable=False)
         else:
-            self.pool.failed("no answer in time")
+            if self._had_time():
+                self.pool.failed("no answer in time")
             sink.response_failed(Reason.UPSTREAM_TIMEOUT, "no answer in time", retriable=False)
+
+    def _had_time(self) -> bool:
+        """Whether the whole request was there in the first half of its time: a client that sends the last of it when
+        hardly any is left would have endpoints left out that do what they can (R38)."""
+        return self._asked_at - self._sent_at <= self._ends_by - self._asked_at or self._now() < self._ends_by
 
     # -- ResponseReader
 

@@ -20,6 +20,18 @@ PIPELINE_LIMIT_BYTES: Final = 64 * 1024
 LINGER_LIMIT_BYTES: Final = 1024 * 1024
 """Bytes read and thrown away after a refusal that closes, so that the client can read it before the reset."""
 
+WEBSOCKET_MESSAGE_BYTES: Final = 1024 * 1024
+"""One message of a client, all its frames together: what Python's `websockets` and Socket.IO take, and less than the
+4 MiB of aiohttp and the 16 of uvicorn, so that it is we who say that it is too much."""
+WEBSOCKET_FRAMES_PER_SECOND: Final = 1000
+"""From a client. Games, pens and sound send 50 to 240."""
+WEBSOCKET_FLOOD_SECONDS: Final = 10.0
+"""Frames are counted over so long, because what a client sent into a stalled network arrives at once."""
+GRAPHQL_OPERATIONS_PER_WEBSOCKET: Final = 100
+"""Operations of one client at a time. A page has some ten subscriptions; each is held, to be judged again."""
+GRAPHQL_WEBSOCKET_ANSWER_BYTES: Final = 16 * 1024 * 1024
+"""One message of an upstream, which is held until it is whole: only then is it known to whom it belongs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -43,5 +55,7 @@ class Timeouts:
     upstream_keep_alive: float = 45.0
     """An idle upstream connection; shorter than the usual 60 to 75 s of upstreams, so that we close first."""
     request: float = 0.0
-    """From a request's head going out to the last byte of its answer; 0 for as long as bytes come."""
+    """From a request being forwarded to the last byte of its answer; 0 for as long as bytes come. Kept by the doors."""
+    websocket_idle: float = 300.0
+    """A WebSocket without a byte either way. Its two ends ping every 20 to 60 s; nginx waits 60 s, Envoy 300."""
     sweep: float = 0.25

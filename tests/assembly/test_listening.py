@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from gateway.assembly import CannotStart
-from gateway.assembly.serving import listening
+from gateway.assembly.listeners import listening
 from gateway.assembly.tls import ServerTls
 from gateway.settings import SettingsInvalid, read_settings
 from gateway.wire.forwarded import PROXY_SIGNATURE

@@ -46,7 +46,7 @@ def anybody_admitted(patch: pytest.MonkeyPatch) -> None:
 def a_token_out_of_thin_air(patch: pytest.MonkeyPatch) -> None:
     anybody_admitted(patch)
     credential = Credential(CredentialKind.LEGACY_KEY, KeyId(""), KeyDigest(b""))
-    patch.setattr(judge, "read_authorization", lambda value: credential)
+    patch.setattr(judge, "read_authorization", lambda value, kinds: credential)
 
 
 def any_path(target: bytes) -> tuple[bytes, bytes]:

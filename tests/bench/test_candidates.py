@@ -31,6 +31,18 @@ def test_every_bar_speaks_of_candidates_and_workloads_that_exist() -> None:
         assert {bar.workload, bar.other_workload} <= workloads
 
 
+def test_a_candidate_is_asked_for_what_it_can_do_alone() -> None:
+    taken = {
+        candidate.name: [workload.name for workload in WORKLOADS if candidate.takes(workload)]
+        for candidate in CANDIDATES
+    }
+
+    assert taken["nginx"] == ["get", "graphql"]
+    assert taken["hive-gateway"] == ["graphql"]
+    assert taken["bearergate"] == [workload.name for workload in WORKLOADS if workload.name != "user-new"]
+    assert taken["bearergate-new-users"] == ["user-new"]
+
+
 def test_a_program_that_ends_at_once_is_reported_with_its_last_words(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('no such thing')"]
 

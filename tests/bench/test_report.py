@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bench.constant_rate import DIRECT, Latency, Timed
+from bench.key_cache import Held
 from bench.memory import Passed
 from bench.report import AtRest, Results, as_markdown
 from bench.rounds import Row
@@ -60,6 +62,47 @@ def test_the_bar_is_said_to_be_met_or_missed() -> None:
     assert "| bearergate, get: 0.5 x nginx, get | 0.51 x | met |" in text
     assert "| bearergate, get: 1.8 x envoy, get | 1.70 x | **missed** |" in text
     assert "| bearergate listens in under 1 s | 0.50 s | met |" in text
+
+
+def test_latency_is_compared_with_the_upstream_itself_and_with_nginx() -> None:
+    results = _results()
+    results.latencies = [
+        Latency(DIRECT, 15_000.0, [Timed(50.0, 100.0, "")]),
+        Latency("nginx", 15_000.0, [Timed(90.0, 200.0, "")]),
+        Latency("bearergate", 15_000.0, [Timed(170.0, 500.0, ""), Timed(180.0, 700.0, ""), Timed(999.0, 600.0, "")]),
+    ]
+
+    text = as_markdown(results)
+
+    assert "## Latency at 15,000 requests per second\n" in text
+    assert "| direct | 50 |  | 100 |  |" in text
+    assert "| bearergate | 180 | 130 | 600 | 500 |" in text
+    assert "| latency: p50 added under 150 us | 130 us | met |" in text
+    assert "| latency: p99 under 3 x nginx | 3.00 x | **missed** |" in text
+
+
+def test_latency_with_a_fault_is_invalid_and_meets_no_bar() -> None:
+    results = _results()
+    results.latencies = [Latency(DIRECT, 10.0, [Timed(50.0, 100.0, "")]), Latency("bearergate", 10.0, [], "refused")]
+
+    text = as_markdown(results)
+
+    assert "| bearergate | invalid: refused | | | |" in text
+    assert "| latency: p" not in text
+
+
+def test_the_keys_in_memory_have_a_table_and_the_compiled_ones_a_bar() -> None:
+    results = _results()
+    results.caches = [
+        Held("bearergate", 1_000_000, 372.0, 401.0, 30.0),
+        Held("bearergate-interpreted", 1_000_000, 434.0, 441.0, 605.0),
+    ]
+
+    text = as_markdown(results)
+
+    assert "| bearergate-interpreted | 1,000,000 | 434 | 441 | 605 |" in text
+    assert "| 1,000,000 cached keys: under 400 MiB | 401 MiB | **missed** |" in text
+    assert text.count("cached keys: under") == 1
 
 
 def test_what_could_not_run_is_named_with_the_reason() -> None:

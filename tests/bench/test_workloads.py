@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bench.workloads import GRAPHQL_BYTES, UNKNOWN_TOKEN, WORKLOADS, Workload
+from bench.workloads import ANSWER, GRAPHQL_BYTES, MISSHAPEN_TOKEN, UNKNOWN_TOKEN, WORKLOADS, Workload
 from gateway.core.graphql.document import DocumentCache
 from gateway.core.graphql.request import GraphQLRequest, read_request
 from gateway.core.graphql.selection import Selection
@@ -22,6 +22,13 @@ def test_the_graphql_body_is_one_kibibyte_of_compact_json() -> None:
 
     assert len(body) == GRAPHQL_BYTES == 1024
     assert json.dumps(json.loads(body), separators=(",", ":")).encode() == body
+
+
+def test_the_graphql_answer_is_as_long_as_any_and_answers_the_document() -> None:
+    answer = _BY_NAME["graphql"].answer
+
+    assert len(answer) == len(ANSWER) == 459
+    assert list(json.loads(answer)["data"]) == [f"w{week}" for week in range(1, 8)]
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
@@ -47,7 +54,12 @@ def test_the_graphql_document_stays_within_the_limits_of_its_route() -> None:
 
 @pytest.mark.parametrize(
     ("name", "header"),
-    [("get", "Bearer good.token"), ("no-token", None), ("unknown-key", f"Bearer {UNKNOWN_TOKEN}")],
+    [
+        ("get", "Bearer good.token"),
+        ("no-token", None),
+        ("unknown-key", f"Bearer {UNKNOWN_TOKEN}"),
+        ("bad-shape", f"Bearer {MISSHAPEN_TOKEN}"),
+    ],
 )
 def test_a_workload_carries_the_token_that_it_names(name: str, header: str | None) -> None:
     assert _BY_NAME[name].all_headers("good.token").get("Authorization") == header

@@ -94,7 +94,7 @@ def test_the_option_wins_over_the_environment(store: str, tmp_path: Path) -> Non
         (
             ("list", "--store", "redis://x"),
             1,
-            "bearergate: stores of the kind `redis` are not known; write `sqlite:///FILE`\n",
+            "bearergate: stores of the kind `redis` are not known; write `sqlite:///FILE` or `postgresql://…`\n",
         ),
         (("list", "--store", "sqlite:////nowhere/x"), 1, "bearergate: there is no key store at `/nowhere/x`; set "),
         (

@@ -177,7 +177,10 @@ def test_a_create_without_a_scope_shows_how_one_is_given(terminal: Terminal) -> 
     assert "a key needs at least one, such as `--scope USER_READ`" in refused.stderr
 
 
-@pytest.mark.parametrize("command", [("list",), ("revoke", "a"), ("history",), ("create", "--scope", "A")])
+@pytest.mark.parametrize(
+    "command",
+    [("list",), ("revoke", "a"), ("rotate", "a"), ("rename", "a", "b"), ("history",), ("create", "--scope", "A")],
+)
 def test_no_command_makes_a_store(terminal: Terminal, tmp_path: Path, command: tuple[str, ...]) -> None:
     before = sorted(tmp_path.iterdir())
     call = terminal.create if command[0] == "create" else terminal.keys
@@ -197,6 +200,8 @@ def test_no_command_makes_a_store(terminal: Terminal, tmp_path: Path, command: t
         (("history", "--app", "nope"), "App"),
         (("history", "--key", "nope"), "key"),
         (("revoke", "nope"), "key"),
+        (("rotate", "nope"), "key"),
+        (("rename", "nope", "n"), "key"),
     ],
 )
 def test_what_is_unknown_is_said_with_the_store_that_was_asked(
@@ -266,6 +271,103 @@ def test_a_faulty_policy_makes_no_key(terminal: Terminal, tmp_path: Path) -> Non
     assert f"bearergate: {policy}:2:1: " in refused.stderr
 
 
+# -- rotation and names
+
+
+def test_rotate_prints_the_successors_token_alone_and_says_when_the_old_key_ends(terminal: Terminal) -> None:
+    old = terminal.create("--scope", "A").stdout.split(".")[0]
+
+    rotated = terminal.keys("rotate", old, "--overlap", "12h")
+
+    assert rotated.exit_code == 0
+    assert re.fullmatch(r"xk[A-Za-z0-9]{13}\.[A-Za-z0-9]{48}\n", rotated.stdout)
+    new, secret = rotated.stdout.strip().split(".")
+    assert f"key {new} expires at " in rotated.stderr
+    assert re.search(rf"^key {old}, which it replaces, ends at \S+Z$", rotated.stderr, re.MULTILINE)
+    assert "it is not shown again" in rotated.stderr
+    assert secret not in rotated.stderr
+
+
+def test_rotate_without_an_overlap_revokes_the_old_key(terminal: Terminal) -> None:
+    old = terminal.create("--scope", "A").stdout.split(".")[0]
+
+    rotated = terminal.keys("rotate", old, "--overlap", "0")
+
+    assert f"key {old}, which it replaces, is revoked\n" in rotated.stderr
+    assert [("revoked"), ("active")] == [key["state"] for key in json.loads(terminal.keys("list", "--json").stdout)]
+
+
+def test_rotate_for_programs_is_one_json_object_with_both_keys(terminal: Terminal) -> None:
+    old = terminal.create("--scope", "A", "--scope", "B").stdout.split(".")[0]
+
+    rotated = terminal.keys("rotate", old, "--scope", "B", "--name", "weekly", "--expires", "90d", "--json")
+
+    shown = json.loads(rotated.stdout)
+    assert (["B"], "weekly", old, None) == tuple(
+        shown[field] for field in ("scopes", "name", "predecessor", "successor")
+    )
+    assert shown["token"].startswith(shown["id"] + ".")
+    assert (old, shown["id"], "active") == tuple(shown["old"][field] for field in ("id", "successor", "state"))
+
+
+def test_list_shows_who_replaces_whom_and_until_when(terminal: Terminal) -> None:
+    old = terminal.create("--scope", "A").stdout.split(".")[0]
+    new = terminal.keys("rotate", old).stdout.split(".")[0]
+
+    first, second = json.loads(terminal.keys("list", "--json").stdout)
+    rows = [line.split() for line in terminal.keys("list").stdout.splitlines()]
+
+    assert (old, None, new) == (first["id"], first["predecessor"], first["successor"])
+    assert (new, old, None) == (second["id"], second["predecessor"], second["successor"])
+    assert first["expires_at"] < second["expires_at"]
+    assert ["REPLACES", "SUCCESSOR"] == rows[0][-3:-1]
+    assert [["-", new], [old, "-"]] == [row[-3:-1] for row in rows[1:]]
+    assert [first["expires_at"], second["expires_at"]] == [row[3] for row in rows[1:]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--overlap", "31d"), "bearergate: the overlap must be 0 to 30 days; 0 revokes the old key at once\n"),
+        (("--overlap", "soon"), "bearergate: overlap 'soon' is not understood; write `7d`, `12h` or `0`\n"),
+        (("--scope", "B"), "bearergate: scope `B` is not one of key `"),
+        (("--expires", "400d"), "bearergate: the expiry is too late: "),
+    ],
+)
+def test_a_faulty_rotation_is_one_line_on_standard_error(
+    terminal: Terminal, arguments: tuple[str, ...], message: str
+) -> None:
+    old = terminal.create("--scope", "A").stdout.split(".")[0]
+
+    refused = terminal.keys("rotate", old, *arguments)
+
+    assert (1, "") == (refused.exit_code, refused.stdout)
+    assert refused.stderr.startswith(message)
+    assert refused.stderr.count("\n") == 1
+    assert len(json.loads(terminal.keys("list", "--json").stdout)) == 1
+
+
+def test_the_scopes_of_a_rotation_are_checked_against_the_policy(terminal: Terminal, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    old = terminal.create("--scope", "user.read").stdout.split(".")[0]
+
+    rotated = terminal.keys("rotate", old, "--policy", str(policy), "--json")
+
+    assert json.loads(rotated.stdout)["scopes"] == ["USER_READ"]
+    assert "not checked" not in rotated.stderr
+
+
+def test_rename_changes_the_name_in_the_list(terminal: Terminal) -> None:
+    key_id = terminal.create("--scope", "A").stdout.split(".")[0]
+    [before] = json.loads(terminal.keys("list", "--json").stdout)
+
+    renamed = terminal.keys("rename", key_id, "weekly report")
+
+    assert (0, f"key {key_id} is named 'weekly report'\n") == (renamed.exit_code, renamed.stdout)
+    assert [{**before, "name": "weekly report"}] == json.loads(terminal.keys("list", "--json").stdout)
+
+
 def test_revoking_a_whole_token_does_not_print_it(terminal: Terminal) -> None:
     token = terminal.create("--scope", "A").stdout.strip()
 
@@ -274,3 +376,78 @@ def test_revoking_a_whole_token_does_not_print_it(terminal: Terminal) -> None:
     assert refused.exit_code == 1
     assert token not in refused.stderr
     assert "there is no key with the id that was given (ids are letters and digits, without a dot)" in refused.stderr
+
+
+# -- peppers and imports
+
+
+@pytest.fixture
+def peppers(tmp_path: Path) -> str:
+    """The setting for one pepper, `2026`."""
+    file = tmp_path / "pepper"
+    file.write_bytes(bytes(range(32)))
+    return json.dumps({"2026": str(file)})
+
+
+def test_keys_are_counted_by_pepper_and_one_without_active_keys_can_go(terminal: Terminal, peppers: str) -> None:
+    terminal.create("--scope", "A")
+    key_id = terminal.create("--scope", "A", BEARERGATE_PEPPERS=peppers).stdout.split(".")[0]
+
+    counted = json.loads(terminal.keys("peppers", "--json").stdout)
+    too_early = terminal.keys("peppers", "--forget", "2026")
+    terminal.keys("revoke", key_id)
+    gone = terminal.keys("peppers", "--forget", "2026")
+
+    assert [{"id": "", "active": 1, "dead": 0}, {"id": "2026", "active": 1, "dead": 0}] == counted
+    assert too_early.exit_code == 1
+    assert "1 active keys are under the pepper `2026`" in too_early.stderr
+    assert gone.stderr == "pepper 2026 is forgotten: its file can be deleted\n"
+    assert terminal.keys("peppers").stdout.splitlines()[1].split() == ["-", "1", "1"]
+
+
+def test_the_peppers_of_the_settings_file_are_the_commands_too(
+    terminal: Terminal, peppers: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'listen = "127.0.0.1:80"\n[peppers]\n2026 = "{json.loads(peppers)["2026"]}"\n')
+
+    created = terminal.create("--scope", "A", BEARERGATE_CONFIG=str(config))
+    without = terminal.create("--scope", "A")
+
+    assert created.exit_code == 0
+    assert without.exit_code == 1
+    assert "the store has keys under the pepper `2026`, which is not configured here" in without.stderr
+
+
+@pytest.mark.parametrize(
+    ("peppers", "told"),
+    [
+        ("{", "BEARERGATE_PEPPERS: this is not JSON"),
+        ('{"2026": "/nowhere"}', "`/nowhere` of `2026` cannot be read: No such file"),
+    ],
+)
+def test_peppers_that_cannot_be_read_end_the_command(terminal: Terminal, peppers: str, told: str) -> None:
+    refused = terminal.create("--scope", "A", BEARERGATE_PEPPERS=peppers)
+
+    assert refused.exit_code == 1
+    assert told in refused.stderr
+
+
+def test_digests_are_imported_from_a_file(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "old.csv"
+    file.write_text(f"digest,app,name,scopes\n{'ab' * 32},{terminal.app_id},old,USER_READ\n")
+
+    done = terminal.keys("import-digests", str(file))
+    again = terminal.keys("import-digests", str(file))
+
+    assert (done.exit_code, done.stderr) == (0, "1 keys were imported\n")
+    assert again.exit_code == 1
+    assert again.stderr == "bearergate: line 2: this key is in the store already; nothing was imported\n"
+    assert terminal.keys("list").stdout.splitlines()[1].split()[1] == "-"
+
+
+def test_a_file_that_cannot_be_imported_is_told(terminal: Terminal, tmp_path: Path) -> None:
+    tmp_path.joinpath("latin").write_bytes(b"digest\xff")
+
+    assert "is not UTF-8, at byte 7" in terminal.keys("import-digests", str(tmp_path / "latin")).stderr
+    assert "cannot be read: No such file" in terminal.keys("import-digests", str(tmp_path / "none")).stderr

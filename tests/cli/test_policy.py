@@ -354,7 +354,7 @@ def test_a_case_is_judged_as_a_request_would_be(
         ("{api_key: A}", "", CredentialKind.API_KEY, ["A"], []),
         ("{api_key: [A, B]}", "", CredentialKind.API_KEY, ["A", "B"], []),
         ("{legacy_key: [A], features: [f]}", "", CredentialKind.LEGACY_KEY, ["A"], ["f"]),
-        ("{user_token: u1}", "user_token", None, [], []),
+        ("{user_token: u1}", "", CredentialKind.USER_JWT, [], []),
     ],
 )
 def test_a_token_has_a_short_form(
@@ -367,6 +367,23 @@ def test_a_token_has_a_short_form(
     assert (case.token.word, case.token.kind) == (word, kind)
     assert [scope.value for scope in case.token.scopes] == scopes
     assert [feature.value for feature in case.token.features] == features
+
+
+def test_a_user_token_is_the_users_that_the_case_names(tmp_path: Path) -> None:
+    policy = (
+        "version: 1\nroutes:\n"
+        "  - {name: own, match: 'GET /users/{id}', upstream: rest, allow: {user_token: {subject: path.id}}}\n"
+    )
+    case = "- {{it: x, token: {{user_token: {user}}}, send: GET /users/{path}, expect: refused}}\n"
+    cases = case.format(user="u1", path="u1") + case.format(user="u1", path="u2")
+    file = write(tmp_path, policy, cases)
+
+    seen = [judge_case(load(file).policy, read) for read in read_cases(file.with_name("p.cases.yaml"))]
+
+    assert [(one.outcome, one.status, one.reason) for one in seen] == [
+        ("allowed", None, ""),
+        ("refused", 404, "subject_mismatch"),
+    ]
 
 
 # -- what the cases get wrong about the policy, and leave out
@@ -486,6 +503,28 @@ def test_cases_exercise_what_judged_them(tmp_path: Path) -> None:
     assert advised(tmp_path, READS + status + lacks_mail + looks) == []
     assert "rule `Query.user.emial` of route `gql` is met by no case" in advised(tmp_path, READS + nobody)
     assert advised(tmp_path, nobody)[0] == "scope `READ` makes no difference to any case"
+
+
+def test_a_rule_for_users_that_no_user_meets_is_told(tmp_path: Path) -> None:
+    policy = (
+        "version: 1\nscopes: {A: {means: a}}\nroutes:\n"
+        "  - {name: own, match: 'GET /u/{id}', upstream: rest, allow: {api_key: A, user_token: {subject: path.id}}}\n"
+        "  - {name: any, match: GET /any, upstream: rest, allow: {api_key: A, user_token: {}}}\n"
+    )
+    case = "- {{it: x, token: {{{kind}: {who}}}, send: GET {path}, expect: {{outcome: allowed}}}}\n"
+    by_key = case.format(kind="api_key", who="A", path="/u/u1") + case.format(kind="api_key", who="A", path="/any")
+    by_user = case.format(kind="user_token", who="u1", path="/u/u1")
+    by_user += case.format(kind="user_token", who="u1", path="/any")
+
+    unmet = run("test", write(tmp_path, policy, by_key)).output.splitlines()
+    met = run("test", write(tmp_path, policy, by_key + by_user)).output
+
+    assert [line.partition("advice: ")[2] for line in unmet if "advice: " in line] == [
+        "rule `user_token` of route `own` is met by no case; add a case of a user's own data, and one of another's",
+        "rule `user_token` of route `any` is met by no case; add a case of a user",
+    ]
+    assert "advice: " not in met
+    assert "4 cases passed" in met
 
 
 def test_what_lies_beside_policies_is_skipped_when_all_are_named(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from gateway.core.credential import AppId, CredentialKind, KeyDigest, KeyId, dig
 from gateway.core.facts import RequestFacts, facts_of
 from gateway.core.graphql.limits import GraphQLLimits
 from gateway.core.lifecycle import KeyState
-from gateway.core.policy.requirement import Requirement, ScopeNeed
+from gateway.core.policy.requirement import Requirement, Requirements, ScopeNeed
 from gateway.core.policy.routes import ErrorShape, GraphQLRules, Policy, Route, StatusProfile
-from gateway.core.principal import KeyRecord, Principal
+from gateway.core.principal import KeyRecord, Principal, UserRecord
 from gateway.core.reasons import Refusal
 from gateway.core.scopes import Scope, ScopeRegistry
 
@@ -68,6 +68,28 @@ def principal(
     return Principal(kind, KeyId(key_id), AppId(app_id), frozenset(scopes), frozenset(features))
 
 
+def user(
+    user_id: str = "user-1",
+    *scopes: str,
+    kind: CredentialKind = CredentialKind.USER_JWT,
+    app_id: str = "app-1",
+) -> Principal:
+    return Principal(kind, KeyId(""), AppId(app_id), frozenset(scopes), frozenset(), user_id)
+
+
+def user_record(
+    token: bytes = JWT,
+    who: Principal | None = None,
+    *,
+    starts_at: float = 0.0,
+    expires_at: float = 2_000_000_000.0,
+    digest: KeyDigest | None = None,
+) -> UserRecord:
+    return UserRecord(
+        digest or digest_of(token), "https://issuer.example", "jti-1", starts_at, starts_at, expires_at, who or user()
+    )
+
+
 def record(
     token: bytes = API_TOKEN,
     *scopes: str,
@@ -93,7 +115,7 @@ def route(
     method: bytes = b"GET",
     pattern: str = "/v1/users",
     is_public: bool = False,
-    allow: dict[CredentialKind, Requirement] | None = None,
+    allow: Requirements | None = None,
     graphql: GraphQLRules | None = None,
     takes_body: bool = False,
     body_limit_bytes: int = 0,
@@ -114,8 +136,8 @@ def route(
 
 
 def graphql_rules(
-    fields: dict[str, dict[CredentialKind, Requirement]],
-    introspection: dict[CredentialKind, Requirement] | None = None,
+    fields: dict[str, Requirements],
+    introspection: Requirements | None = None,
 ) -> GraphQLRules:
     return GraphQLRules(fields, GraphQLLimits(), introspection or {}, StatusProfile.DRAFT_2026)
 

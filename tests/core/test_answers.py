@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.answers import REALM, Answer, answer_to, challenge, preflight_answer
+from gateway.core.answers import REALM, Answer, answer_to, challenge, preflight_answer, told_route
 from gateway.core.policy.routes import ErrorShape, StatusProfile
 from gateway.core.reasons import CANNOT_DECIDE_REASONS, CannotDecide, Reason, Refusal
 from gateway.core.scopes import SCOPE_NAME
+from tests.core.samples import route
+from tests.support.values import fields_of
 
 REF = "0b0c8a1e-5c1f-4d1e-8c1f-0123456789ab"
 NEW_TYPE = b"application/graphql-response+json"
@@ -104,10 +106,19 @@ def test_a_graphql_answer_has_the_media_type_that_its_client_knows(
     assert expected == field(answer, b"content-type")
 
 
+def test_an_unknown_hash_is_told_in_the_words_of_its_clients() -> None:
+    because = Refusal(Reason.PERSISTED_QUERY_NOT_FOUND)
+    answer = answer_to(because, ref=REF, shape=ErrorShape.GRAPHQL, profile=StatusProfile.Y2023)
+    (error,) = json.loads(answer.body)["errors"]
+
+    assert ("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND") == (error["message"], error["extensions"]["code"])
+    assert 404 == answer_to(because, ref=REF).status
+
+
 def test_the_accept_of_a_rest_client_changes_nothing() -> None:
     because = Refusal(Reason.ROUTE_UNKNOWN)
 
-    assert answer_to(because, ref=REF) == answer_to(because, ref=REF, accept=NEW_TYPE)
+    assert fields_of(answer_to(because, ref=REF)) == fields_of(answer_to(because, ref=REF, accept=NEW_TYPE))
 
 
 @pytest.mark.parametrize(
@@ -118,6 +129,9 @@ def test_the_accept_of_a_rest_client_changes_nothing() -> None:
         (Reason.GRAPHQL_DOCUMENT_INVALID, 400, 400, 200),
         (Reason.GRAPHQL_OPERATION_UNKNOWN, 422, 400, 200),
         (Reason.GRAPHQL_LIMIT_EXCEEDED, 400, 400, 200),
+        (Reason.GRAPHQL_DOCUMENT_UNKNOWN, 422, 400, 200),
+        (Reason.PERSISTED_QUERY_NOT_FOUND, 200, 200, 200),
+        (Reason.NOT_ACCEPTABLE, 406, 406, 406),
         # Who may not, hears so in every profile.
         (Reason.FIELD_NOT_ALLOWED, 403, 403, 403),
         (Reason.SCOPE_MISSING, 403, 403, 403),
@@ -248,11 +262,27 @@ def test_all_keys_that_are_not_good_get_one_answer() -> None:
         Reason.TOKEN_UNKNOWN,
         Reason.TOKEN_REVOKED,
         Reason.TOKEN_EXPIRED,
+        Reason.TOKEN_NOT_YET_VALID,
         Reason.APP_INACTIVE,
     )
 
     for shape in ErrorShape:
-        assert 1 == len({answer_to(Refusal(reason), ref=REF, shape=shape) for reason in reasons})
+        assert 1 == len({fields_of(answer_to(Refusal(reason), ref=REF, shape=shape)) for reason in reasons})
+
+
+def test_what_is_another_users_is_answered_like_a_path_without_a_route() -> None:
+    # F31
+    for shape in ErrorShape:
+        mismatch = answer_to(Refusal(Reason.SUBJECT_MISMATCH, "x"), ref=REF, shape=shape)
+        assert fields_of(answer_to(Refusal(Reason.ROUTE_UNKNOWN), ref=REF, shape=shape)) == fields_of(mismatch)
+
+
+def test_the_answer_to_another_users_path_knows_no_route() -> None:
+    known = route()
+
+    assert {reason for reason in Reason if told_route(known, reason) is None} == {Reason.SUBJECT_MISMATCH}
+    assert told_route(known, Reason.SUBJECT_FORBIDDEN) is known
+    assert told_route(None, Reason.SCOPE_MISSING) is None
 
 
 # -- preflights
@@ -261,9 +291,9 @@ def test_all_keys_that_are_not_good_get_one_answer() -> None:
 def test_a_preflight_is_answered_without_a_body_and_not_stored() -> None:
     answer = preflight_answer(((b"access-control-max-age", b"60"),), ref=REF)
 
-    assert answer == Answer(
-        204,
-        ((b"access-control-max-age", b"60"), (b"cache-control", b"no-store"), (b"x-gateway-request-id", REF.encode())),
-        b"",
-        closes=False,
+    fields = (
+        (b"access-control-max-age", b"60"),
+        (b"cache-control", b"no-store"),
+        (b"x-gateway-request-id", REF.encode()),
     )
+    assert fields_of(answer) == fields_of(Answer(204, fields, b"", closes=False))

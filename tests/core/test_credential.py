@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import pickle
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.credential import DIGEST_DOMAIN, Credential, CredentialKind, KeyId, digest_of
-from tests.core.samples import API_TOKEN
+from gateway.core.credential import Credential, CredentialKind, KeyId, TokenText, digest_of
+from tests.core.samples import API_TOKEN, JWT
 
 
 def test_the_digest_is_this_one_for_ever() -> None:
-    assert hashlib.sha256(b"bearergate/key/1\x00" + API_TOKEN).digest() == digest_of(API_TOKEN)
+    # FIPS 180-4, appendix B.1
+    assert "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" == digest_of(b"abc").hex()
+    assert hashlib.sha256(API_TOKEN).digest() == digest_of(API_TOKEN)
     assert 32 == len(digest_of(b""))
-
-
-def test_the_digest_is_not_the_bare_one_that_others_may_hold() -> None:
-    assert hashlib.sha256(API_TOKEN).digest() != digest_of(API_TOKEN)
-    assert b"\x00" == DIGEST_DOMAIN[-1:]
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
@@ -49,3 +48,21 @@ def test_its_text_shows_kind_and_id_and_no_digest() -> None:
     credential = Credential(CredentialKind.API_KEY, KeyId("ek5Tq0aVb81LmZc"), digest_of(API_TOKEN))
 
     assert "Credential(kind='api_key', key_id='ek5Tq0aVb81LmZc')" == repr(credential) == str(credential)
+
+
+def test_the_text_of_a_user_token_is_shown_by_nothing_but_its_own_word() -> None:
+    text = TokenText(JWT)
+    credential = Credential(CredentialKind.USER_JWT, KeyId(""), digest_of(JWT), text)
+
+    shown = f"{text} {text!r} {credential} {credential!r} {[text]} {(credential,)}"
+    assert JWT.decode() not in shown
+    assert "TokenText([redacted])" == str(text) == repr(text)
+    assert JWT == text.reveal()
+
+
+def test_the_text_of_a_user_token_is_not_copied_or_stored() -> None:
+    text = TokenText(JWT)
+
+    assert JWT not in pickle.dumps(text)
+    for copied in (pickle.loads(pickle.dumps(text)), copy.copy(text), copy.deepcopy(text)):
+        assert b"" == copied.reveal()

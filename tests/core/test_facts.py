@@ -14,6 +14,8 @@ from gateway.core.facts import (
     body_length,
     facts_of,
     host_is_valid,
+    with_authorization,
+    with_fields,
 )
 from gateway.core.fields import FieldNames
 from gateway.core.reasons import Reason, Refusal
@@ -506,3 +508,14 @@ def test_what_passes_has_one_host_one_length_and_no_name_of_ours(headers: Header
     }
     assert not kept_back & set(names)
     assert not [name for name in names if name.replace(b".", b"-").replace(b"_", b"-").startswith(b"x-gateway")]
+
+
+def test_a_request_is_the_same_with_another_credential_or_other_fields() -> None:
+    before = facts(method=b"GET", target=b"/a?b=1")
+    authorized = with_authorization(before, b"Bearer x")
+    changed = with_fields(authorized, [b"a: ", b"1", b"\r\n"])
+
+    assert (authorized.authorization, authorized.fields) == (b"Bearer x", before.fields)
+    assert (changed.authorization, changed.fields) == (b"Bearer x", [b"a: ", b"1", b"\r\n"])
+    same = [name for name in RequestFacts.__slots__ if name not in ("authorization", "fields")]
+    assert [getattr(changed, name) for name in same] == [getattr(before, name) for name in same]

@@ -27,19 +27,22 @@ def test_a_key_that_is_dead_stays_dead(expires_at: float, now: float) -> None:
     assert is_expired(expires_at, now) == (now >= expires_at)
 
 
-def test_a_key_is_created_once_and_revoked_once() -> None:
+def test_a_key_is_created_once_and_revoked_once_and_only_an_active_one_is_rotated() -> None:
     expected = {
         (None, KeyEvent.CREATED): KeyState.ACTIVE,
+        (KeyState.ACTIVE, KeyEvent.RENAMED): KeyState.ACTIVE,
+        (KeyState.ACTIVE, KeyEvent.ROTATED): KeyState.ACTIVE,
         (KeyState.ACTIVE, KeyEvent.REVOKED): KeyState.REVOKED,
+        (KeyState.REVOKED, KeyEvent.RENAMED): KeyState.REVOKED,
     }
 
     assert expected == MOVES
 
 
 def test_nothing_leads_out_of_revoked() -> None:
-    assert not [move for move in MOVES if move[0] is KeyState.REVOKED]
+    assert {KeyState.REVOKED} == {MOVES[move] for move in MOVES if move[0] is KeyState.REVOKED}
 
 
 def test_states_and_events_have_the_names_that_the_store_keeps() -> None:
     assert ["active", "revoked"] == [state.value for state in KeyState]
-    assert ["created", "revoked"] == [event.value for event in KeyEvent]
+    assert ["created", "renamed", "rotated", "revoked"] == [event.value for event in KeyEvent]

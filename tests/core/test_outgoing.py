@@ -23,7 +23,7 @@ from gateway.core.outgoing import (
     response_facts,
 )
 from gateway.core.principal import Principal
-from tests.core.samples import API_TOKEN, SCOPES, Headers, bearer, facts, parsed_by_h11, principal
+from tests.core.samples import API_TOKEN, SCOPES, Headers, bearer, facts, parsed_by_h11, principal, user
 
 REF = b"0b0c8a1e-5c1f-4d1e-8c1f-0123456789ab"
 PEER = peer_lines(b"192.0.2.7", b"https")
@@ -208,6 +208,43 @@ def test_remembered_lines_are_bounded_and_stay_right(monkeypatch: pytest.MonkeyP
             assert b"x-gateway-app-id: app-%d\r\n" % number in lines.of(who)
             assert IdentityLines(SCOPES).of(who) == lines.of(who)
             assert IdentityLines(SCOPES).of(None) == lines.of(None)
+
+
+def test_a_user_is_named_and_has_no_scopes() -> None:
+    # Whatever scopes an issuer wrote into the token.
+    lines = IdentityLines(SCOPES).of(user("u-1", "users:read"))
+
+    assert (
+        b"x-gateway-kind: user_jwt\r\n"
+        b"x-gateway-key-id: \r\n"
+        b"x-gateway-app-id: app-1\r\n"
+        b"x-gateway-user-id: u-1\r\n"
+        b"x-gateway-scopes: \r\n"
+        b"x-gateway-request-id: "
+    ) == lines
+
+
+def test_users_are_never_taken_for_each_other_or_for_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(IdentityLines, "USERS_LIMIT", 3)
+    lines = IdentityLines(SCOPES)
+    key = principal("users:read", key_id="u-1")
+    everybody = [
+        key,
+        *(user(f"u-{number}", app_id=app) for number in range(5) for app in ("app-1", "app-2")),
+        *(user(f"u-{number}", kind=CredentialKind.USER_OPAQUE) for number in range(5)),
+    ]
+
+    for _ in range(2):
+        for who in everybody:
+            assert IdentityLines(SCOPES).of(who) == lines.of(who) == lines.of(who)
+    assert len(everybody) == len({lines.of(who) for who in everybody})
+
+
+@pytest.mark.parametrize("user_id", ["a\r\nx-gateway-scopes: ADMIN", "a\x00b", "a\x7f", "\n"])
+def test_a_user_id_that_would_end_its_line_is_never_written(user_id: str) -> None:
+    # F26: the verifier refuses it; this is what stands behind the verifier.
+    with pytest.raises(ValueError, match="control byte"):
+        IdentityLines(SCOPES).of(user(user_id))
 
 
 @given(st.sets(st.sampled_from(["read_users", "users:read", "users:write", "files:read", "users:reader", "x"])))

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from gateway.core.credential import Credential, CredentialKind, KeyDigest, KeyId, digest_of
 from gateway.core.lifecycle import KeyState
-from gateway.core.principal import KeyRecord, Principal, admit
+from gateway.core.principal import KeyRecord, Principal, UserRecord, admit, admit_user, region_of
 from gateway.core.reasons import Reason, Refusal
-from tests.core.samples import API_TOKEN, principal, record
+from tests.core.samples import API_TOKEN, JWT, principal, record, user, user_record
 
 NOW = 1_800_000_000.0
 GOOD = Credential(CredentialKind.API_KEY, KeyId("ek5Tq0aVb81LmZc"), digest_of(API_TOKEN))
@@ -39,7 +39,10 @@ def test_a_good_key_is_the_principal_of_its_record() -> None:
 def test_a_key_that_is_not_good_is_refused_with_its_reason(
     stored: KeyRecord | None, shown: Credential, reason: Reason
 ) -> None:
-    assert Refusal(reason) == admit(stored, shown, NOW)
+    refused = admit(stored, shown, NOW)
+
+    assert isinstance(refused, Refusal)
+    assert reason is refused.reason
 
 
 @pytest.mark.parametrize(
@@ -90,3 +93,71 @@ def test_a_record_shows_no_digest() -> None:
     text = repr(record())
 
     assert "KeyRecord(key_id='ek5Tq0aVb81LmZc', state='active')" == text
+
+
+# -- user tokens
+
+USER = Credential(CredentialKind.USER_JWT, KeyId(""), digest_of(JWT))
+
+
+def test_a_good_user_token_is_the_user_of_its_record() -> None:
+    assert user("user-1") == admit_user(user_record(who=user("user-1")), USER, NOW)
+
+
+@pytest.mark.parametrize(
+    ("verified", "reason"),
+    [
+        (user_record(digest=KeyDigest(bytes(32))), Reason.TOKEN_UNKNOWN),
+        (user_record(JWT[:-1]), Reason.TOKEN_UNKNOWN),
+        # Whatever a record says, no key comes out of a user token, nor a token of another kind.
+        (user_record(who=principal("users:read")), Reason.TOKEN_UNKNOWN),
+        (user_record(who=user(kind=CredentialKind.USER_OPAQUE)), Reason.TOKEN_UNKNOWN),
+        (user_record(starts_at=NOW + 1), Reason.TOKEN_NOT_YET_VALID),
+        (user_record(expires_at=NOW), Reason.TOKEN_EXPIRED),
+        (user_record(starts_at=NOW + 1, expires_at=NOW), Reason.TOKEN_NOT_YET_VALID),
+    ],
+)
+def test_a_user_token_that_is_not_good_is_refused_with_its_reason(verified: UserRecord, reason: Reason) -> None:
+    assert Refusal(reason) == admit_user(verified, USER, NOW)
+
+
+@pytest.mark.parametrize(
+    ("now", "is_good"),
+    [(NOW - 0.001, False), (NOW, True), (NOW + 9.999, True), (NOW + 10, False), (NOW + 10.001, False)],
+)
+def test_a_user_token_lives_from_its_start_to_just_before_its_end(now: float, is_good: bool) -> None:
+    # F21, F23, F39
+    verified = user_record(starts_at=NOW, expires_at=NOW + 10)
+
+    assert is_good == isinstance(admit_user(verified, USER, now), Principal)
+
+
+def test_a_record_of_a_user_shows_no_digest_and_no_user() -> None:
+    assert "UserRecord(issuer='https://issuer.example')" == repr(user_record())
+
+
+@pytest.mark.parametrize(
+    ("key_id", "region"),
+    [
+        ("ek5Tq0aVb81LmZc", "e"),
+        ("xk5Tq0aVb81LmZc", "x"),
+        ("ek5Tq0aVb81LmZ", ""),
+        ("ek5Tq0aVb81LmZcd", ""),
+        ("el5Tq0aVb81LmZc", ""),
+        ("Ek5Tq0aVb81LmZc", ""),
+        ("5k5Tq0aVb81LmZc", ""),
+        ("", ""),
+    ],
+)
+def test_only_an_id_of_our_making_names_a_region(key_id: str, region: str) -> None:
+    assert region == region_of(KeyId(key_id))
+
+
+def test_an_unknown_key_is_refused_with_the_region_that_its_id_names() -> None:
+    refused = admit(None, GOOD, 0.0)
+    elsewhere = admit(None, Credential(CredentialKind.LEGACY_KEY, KeyId(""), GOOD.digest), 0.0)
+
+    assert isinstance(refused, Refusal)
+    assert (Reason.TOKEN_UNKNOWN, "its id is of region `e`") == (refused.reason, refused.detail)
+    assert isinstance(elsewhere, Refusal)
+    assert (Reason.TOKEN_UNKNOWN, "") == (elsewhere.reason, elsewhere.detail)

@@ -60,6 +60,7 @@ def test_what_is_wrong_with_a_good_looking_token_is_not_told() -> None:
             Reason.TOKEN_REVOKED,
             Reason.TOKEN_EXPIRED,
             Reason.TOKEN_KIND_UNSUPPORTED,
+            Reason.TOKEN_NOT_YET_VALID,
             Reason.APP_INACTIVE,
         )
     }

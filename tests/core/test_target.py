@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.reasons import Reason, Refusal
-from gateway.core.target import TARGET_LIMIT_BYTES, canonical_target, parameter_names
+from gateway.core.target import TARGET_LIMIT_BYTES, canonical_target, only_parameter, parameter_names
 
 
 def refused(answer: object) -> Reason:
@@ -184,6 +184,62 @@ def test_any_text_has_exactly_one_spelling_that_passes(text: str) -> None:
 def test_a_query_has_the_names_that_any_server_could_read(query: bytes, names: set[bytes]) -> None:
     # B31, B32
     assert names == parameter_names(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "value"),
+    # F31, F32
+    [
+        (b"user_id=u1", b"u1"),
+        (b"a=1&user_id=u1&b=2", b"u1"),
+        (b"user_id=a@b.c", b"a@b.c"),
+        (b"user_id=a%40b.c", b"a@b.c"),
+        (b"user_id=%C3%A9", b"\xc3\xa9"),
+        (b"user_id=", b""),
+        (b"user_id", b""),
+        (b"user_id=a=b", b"a=b"),
+        (b"", None),
+        (b"user=u1", None),
+        (b"user_id=u1&user_id=u1", None),
+        (b"user_id=u1&user_id=u2", None),
+        (b"user_id=u1&USER_ID=u2", None),
+        (b"user_id=u1&user%5Fid=u2", None),
+        (b"user%5Fid=u1", None),
+        (b"User_id=u1", None),
+        (b"user_id=%75%31", None),
+        (b"user_id=%c3%a9", None),
+        (b"user_id=u+1", None),
+        (b"user_id=u1;user_id=u2", None),
+        (b"a=1;user_id=u2&user_id=u1", None),
+        (b"user_id=u1;x", None),
+        (b"user_id=u1&user_id[]=u2", None),
+        (b"user_id=u1&user_id%5B0%5D=u2", None),
+        (b"user_id=u1&user.id=u2", None),
+        (b"user_id=u1&user+id=u2", None),
+        (b"user_id=u1&user%20id=u2", None),
+        (b"user_id=u1&%20user_id=u2", None),
+        (b"user_id=u1&user-id=u2", None),
+    ],
+)
+def test_a_parameter_has_the_one_value_that_every_server_reads(query: bytes, value: bytes | None) -> None:
+    assert value == only_parameter(query, b"user_id")
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"u=1", b"u=2", b"&", b";", b"U=3", b"%75=4", b"u[]=5", b"x=6", b"u.=7", b"%3B", b"=", b"+u=8"]
+        ),
+        max_size=8,
+    ).map(b"".join)
+)
+def test_no_other_parser_reads_another_value(query: bytes) -> None:
+    value = only_parameter(query, b"u")
+
+    if value is not None:
+        for separator in "&;":
+            pairs = parse_qsl(query.decode(), keep_blank_values=True, separator=separator, encoding="latin-1")
+            assert {value.decode("latin-1")} == {text for name, text in pairs if name.strip().lower() == "u"}
 
 
 @given(

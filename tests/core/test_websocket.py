@@ -1,4 +1,4 @@
-"""The WebSocket handshake, and where frames end."""
+"""The WebSocket handshake."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.websocket import Frames, accept_of, answer_fault, close_frame, handshake_fault
+from gateway.core.websocket import accept_of, answer_fault, compresses, handshake_fault, own_answer_fault
 
 # RFC 6455 section 1.3
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -62,57 +62,67 @@ def test_an_answer_that_does_not_prove_its_reading_is_at_fault(fields: list[byte
     assert answer_fault(fields, KEY)
 
 
-def frame(payload: bytes, *, opcode: int = 2, is_masked: bool = False) -> bytes:
-    mask = 0x80 if is_masked else 0
-    length = len(payload)
-    head = bytes((0x80 | opcode,))
-    if length < 126:
-        head += bytes((mask | length,))
-    elif length < 65536:
-        head += bytes((mask | 126,)) + length.to_bytes(2, "big")
-    else:
-        head += bytes((mask | 127,)) + length.to_bytes(8, "big")
-    return head + (b"mask" if is_masked else b"") + payload
+@pytest.mark.parametrize(
+    ("values", "agreed"),
+    [
+        ([], False),
+        ([b""], False),
+        ([b" , "], False),
+        ([b"permessage-deflate"], True),
+        ([b"Permessage-Deflate; client_max_window_bits=15; server_no_context_takeover"], True),
+        ([b"permessage-deflate ,"], True),
+        ([b"", b"permessage-deflate"], True),
+    ],
+)
+def test_compression_is_the_one_extension_that_may_be_agreed_on(values: list[bytes], agreed: bool) -> None:
+    assert answer_fault(answered(values), KEY) == ""
+    assert compresses(answered(values)) is agreed
 
 
-SIZES = st.sampled_from([0, 1, 125, 126, 127, 300, 65535, 65536, 70000])
-FRAMES = st.lists(st.builds(lambda size, masked: frame(b"\x88" * size, is_masked=masked), SIZES, st.booleans()))
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b"x-webkit-deflate-frame"],
+        [b"permessage-bzip2"],
+        [b"permessage-deflate-2"],
+        [b"permessage-deflate, mux"],
+        [b"permessage-deflate", b"mux"],
+        [b"permessage-deflate, permessage-deflate"],
+        [b"permessage-deflate", b"permessage-deflate; server_no_context_takeover"],
+        [b"; permessage-deflate", b"permessage deflate"],
+    ],
+)
+def test_an_answer_that_agrees_to_another_extension_is_at_fault(values: list[bytes]) -> None:
+    assert "extension" in answer_fault(answered(values), KEY)
 
 
-@given(FRAMES, st.data())
-def test_the_end_of_a_frame_is_found_however_its_bytes_come(frames: list[bytes], data: st.DataObject) -> None:
-    whole = b"".join(frames)
-    ends = {0}
-    for one in frames:
-        ends.add(max(ends) + len(one))
-    cuts = sorted({*data.draw(st.lists(st.integers(0, len(whole)))), len(whole)})
-    followed, before = Frames(), 0
-    for cut in cuts:
-        followed.feed(whole[before:cut])
-        before = cut
-
-        assert followed.is_between == (cut in ends)
-
-    assert not followed.is_closed
+def answered(values: list[bytes]) -> list[bytes]:
+    fields = [b"Sec-WebSocket-Accept: ", ACCEPT, b"\r\n"]
+    return fields + [part for value in values for part in (b"Sec-WebSocket-Extensions: ", value, b"\r\n")]
 
 
-def test_byte_by_byte_too() -> None:
-    followed = Frames()
-    whole = frame(b"x" * 126) + frame(b"", is_masked=True) + frame(b"y" * 65536)
-    ends = {130, 136, len(whole)}
+@pytest.mark.parametrize(
+    ("status", "fields", "is_right"),
+    [
+        (101, [(b"Sec-WebSocket-Accept", ACCEPT), (b"Sec-Websocket-Protocol", b"graphql-ws")], True),
+        (200, [(b"Sec-WebSocket-Accept", ACCEPT), (b"Sec-Websocket-Protocol", b"graphql-ws")], False),
+        (101, [(b"Sec-WebSocket-Accept", b"x"), (b"Sec-Websocket-Protocol", b"graphql-ws")], False),
+        (101, [(b"Sec-WebSocket-Accept", ACCEPT)], False),
+        (101, [(b"Sec-WebSocket-Accept", ACCEPT), (b"Sec-Websocket-Protocol", b"graphql-transport-ws")], False),
+        (
+            101,
+            [
+                (b"Sec-WebSocket-Accept", ACCEPT),
+                (b"Sec-Websocket-Protocol", b"graphql-ws"),
+                (b"Sec-WebSocket-Extensions", b"permessage-deflate"),
+            ],
+            False,
+        ),
+    ],
+)
+def test_a_handshake_of_ours_is_answered_with_what_it_offered(
+    status: int, fields: list[tuple[bytes, bytes]], is_right: bool
+) -> None:
+    written = [piece for name, value in fields for piece in (name + b": ", value, b"\r\n")]
 
-    for place in range(len(whole)):
-        followed.feed(whole[place : place + 1])
-
-        assert followed.is_between == (place + 1 in ends)
-
-
-def test_a_close_frame_is_noticed_and_one_can_be_made() -> None:
-    followed = Frames()
-
-    assert close_frame(1008) == b"\x88\x02\x03\xf0"
-    followed.feed(frame(b"x") + close_frame(1001)[:2])
-    assert followed.is_closed
-    assert not followed.is_between
-    followed.feed(close_frame(1001)[2:])
-    assert followed.is_between
+    assert (own_answer_fault(status, written, KEY, b"graphql-ws") == "") is is_right

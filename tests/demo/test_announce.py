@@ -12,6 +12,7 @@ import pytest
 from gateway.demo.announce import Announcement, UpstreamAddresses, curl, page, write_announcement
 from gateway.demo.cast import DemoApp, DemoKey, RevokedKey
 from gateway.demo.example import Example, ExampleApp, GraphQLExample, Trial
+from gateway.demo.issuer import UserToken
 
 _APP = DemoApp(
     id="app-1",
@@ -26,6 +27,7 @@ _ANNOUNCEMENT = Announcement(
     UpstreamAddresses("http://127.0.0.1:3", "http://127.0.0.1:4"),
     (_APP,),
     "sqlite:////5",
+    (UserToken("app-1", "u1", "e.y.u1"), UserToken("app-1", "u2", "e.y.u2")),
 )
 
 
@@ -47,6 +49,10 @@ def _example(*trials: Trial) -> Example:
         (
             Trial("", "GET /a", 200, ("READ",)),
             ["curl", "-si", "-H", "Authorization: Bearer k1.read", "http://127.0.0.1:1/a"],
+        ),
+        (
+            Trial("", "GET /users/{other}", 404, ("user",)),
+            ["curl", "-si", "-H", "Authorization: Bearer e.y.u1", "http://127.0.0.1:1/users/u2"],
         ),
         (
             Trial("", "GET /a", 400, ("unknown", "revoked")),
@@ -84,7 +90,14 @@ def test_a_trial_becomes_a_command_that_a_shell_takes_apart_again(trial: Trial, 
 def test_the_page_shows_every_address_every_key_and_every_trial() -> None:
     text = page(_ANNOUNCEMENT, _example(Trial("read it", "GET /a", 200, ("READ",))))
 
-    for expected in (*(f"http://127.0.0.1:{port}" for port in (1, 2, 3, 4)), "k1.read", "k2.both", "k3.revoked"):
+    for expected in (
+        *(f"http://127.0.0.1:{port}" for port in (1, 2, 3, 4)),
+        "k1.read",
+        "k2.both",
+        "k3.revoked",
+        "e.y.u1",
+        "e.y.u2",
+    ):
         assert expected in text
     assert "# 200: read it\ncurl -si -H 'Authorization: Bearer k1.read' http://127.0.0.1:1/a\n" in text
 
@@ -108,6 +121,10 @@ def test_the_file_has_the_addresses_and_the_keys_of_each_app(tmp_path: Path) -> 
                 ],
                 "revoked": [{"id": "k3", "token": "k3.revoked"}],
             }
+        ],
+        "users": [
+            {"app": "app-1", "user": "u1", "token": "e.y.u1"},
+            {"app": "app-1", "user": "u2", "token": "e.y.u2"},
         ],
     }
 
@@ -139,3 +156,4 @@ def test_a_file_that_cannot_be_put_in_place_leaves_nothing_behind(tmp_path: Path
 def test_no_token_is_in_the_repr_of_what_holds_it() -> None:
     assert "k1.read" not in repr(_ANNOUNCEMENT)
     assert "k3.revoked" not in repr(_ANNOUNCEMENT)
+    assert "e.y.u1" not in repr(_ANNOUNCEMENT)

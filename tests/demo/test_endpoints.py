@@ -150,6 +150,18 @@ def test_what_only_a_user_may_see_refuses_every_key(demo: RunningDemo) -> None:
     assert statuses == {403}
 
 
+def test_a_user_sees_what_is_their_own_and_nobody_else(demo: RunningDemo) -> None:
+    gateway, users = demo.announcement.gateway, demo.announcement.users
+    mine = users[0]
+
+    own = send(gateway, "GET", f"/v2/users/{mine.user}", mine.token).status
+    me = send(gateway, "GET", "/v2/users/me", mine.token).status
+    others = {send(gateway, "GET", f"/v2/users/{other.user}", mine.token).status for other in users[1:]}
+
+    assert [2] * 2 == [sum(user.app == app.id for user in users) for app in demo.announcement.apps]
+    assert (own, me, others) == (200, 200, {404})
+
+
 def test_a_key_sees_no_user_of_another_app(demo: RunningDemo) -> None:
     """P21: the gateway says whose key it is, and the upstream shows that App's users alone."""
     answer = send(demo.announcement.gateway, "GET", f"/v2/users/{_USER}", demo.token("USER_READ", app=1))

@@ -107,6 +107,22 @@ def test_where_places_are_few_the_idle_make_room_and_the_busy_stay(own: RunningG
             client.close()
 
 
+def test_who_has_not_taken_its_answer_yet_is_not_idle(tmp_path: Path) -> None:
+    large = b"HTTP/1.1 200 OK\r\nContent-Length: 65000\r\n\r\n" + b"x" * 65000
+    with running_gateway(tmp_path, max_connections=1) as gateway:
+        gateway.upstream.script(*[large] * 1000)
+        connections = gateway.running.gateway.services.connections
+        with RawClient(gateway.port, receive_buffer_bytes=4096) as client:
+            count = 0
+            while not any(each._write_paused for each in connections):  # type: ignore[attr-defined]
+                client.send(ask(gateway))
+                count += 1
+                gateway.until(lambda: len(gateway.outcomes) == count, "the answer")  # noqa: B023
+            gateway.pass_time(gateway.settings.timeouts.crowded_keep_alive + 0.1)
+
+            assert [65000] * count == [len(client.read().body) for _ in range(count)]
+
+
 def test_one_address_takes_no_more_places_than_it_may(tmp_path: Path) -> None:
     with running_gateway(tmp_path, max_connections_per_peer=2) as gateway:
         clients = [RawClient(gateway.port) for _ in range(3)]

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, seed, settings
 
 EXAMPLES = 500
 EXAMPLES_OF_A_ROUND = 3000
-PROPERTIES = 7
+PROPERTIES = 8
 """How many tests share the minutes; a test counts them."""
 
 

@@ -1,4 +1,4 @@
-"""Damaged requests, answers and targets: read alike in any pieces, alike by h11, and sent on as they were judged."""
+"""Damaged requests, answers, targets and frames: read alike however they are cut, and sent on as they were judged."""
 
 from __future__ import annotations
 
@@ -20,13 +20,31 @@ from tests.fuzz.mutation import damaged, messages, seeds
 from tests.fuzz.running import tried
 from tests.oracles.parsers import by_h11 as all_by_h11
 from tests.oracles.parsers import by_http_server, by_httptools
+from tests.support.frames import CLOSE, CONTINUATION, PING, TEXT, frame
 from tests.wire import test_request_reader as requests
 from tests.wire import test_response_reader as answers
+from tests.wire import test_websocket_frames as frames
 from tests.wire.splits import every_way
 
 REQUESTS = messages("requests")
 ANSWERS = messages("answers")
 TARGETS = damaged(seeds("targets.txt"))
+FRAMES = damaged(
+    [
+        b"".join(
+            (
+                frame(b"x" * size, TEXT, masked=masked, ends=False, reserved=reserved),
+                frame(b"", PING, masked=masked),
+                frame(b"y" * 126, CONTINUATION, masked=masked),
+                frame(b"", masked=masked),
+                frame(b"\x03\xe8", CLOSE, masked=masked),
+            )
+        )
+        for masked in (True, False)
+        for reserved in (0, 0x40)
+        for size in (0, 125, 126, 900)
+    ]
+)
 
 
 def test_a_request_is_heard_alike_however_its_bytes_come() -> None:
@@ -153,6 +171,18 @@ def test_a_target_is_read_alike_by_the_facts_and_by_itself() -> None:
             assert facts.target == target
 
     tried(check, target=TARGETS)
+
+
+def test_frames_are_read_alike_however_their_bytes_come_and_as_a_plain_reader_reads_them() -> None:
+    def check(data: bytes, cut: int, from_client: bool, compresses: bool) -> None:
+        ways = [frames.read(way, from_client=from_client, compresses=compresses) for way in every_way(data, cut)]
+        plain = frames.plainly(data, from_client=from_client, compresses=compresses)
+
+        assert ways[0] == ways[1] == ways[2]
+        assert (ways[0].passed, ways[0].frames, ways[0].code) == (plain.passed, plain.frames, plain.code)
+        assert (ways[0].is_closed, ways[0].is_between) == (plain.is_closed, plain.is_between)
+
+    tried(check, data=FRAMES, cut=st.integers(0, 1 << 32), from_client=st.booleans(), compresses=st.booleans())
 
 
 def test_the_minutes_are_shared_by_all_that_are_here() -> None:

@@ -29,7 +29,7 @@ from gateway.policy_files import load
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 PORTS = ("8080", "9090", "8081", "9081", "9000", "9001")
-LANGUAGES = frozenset(("console", "yaml", "json", "toml", "python", "text", "sh"))
+LANGUAGES = frozenset(("console", "yaml", "json", "toml", "python", "js", "text", "sh"))
 
 
 class Block(NamedTuple):

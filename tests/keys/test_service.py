@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -222,10 +223,15 @@ def test_revoking_changes_the_state_and_no_other_column(story: Story) -> None:
 
 @pytest.mark.parametrize("key_id", ["xk0000000000000", "", "nobody"])
 def test_an_unknown_key_is_a_clear_error(story: Story, key_id: str) -> None:
-    with pytest.raises(KeyRefused, match="there is no key with the id") as refused:
-        story.service.revoke_key(key_id)
-
-    assert KeyFault.KEY_UNKNOWN is refused.value.fault
+    calls: list[Callable[[str], object]] = [
+        story.service.revoke_key,
+        story.service.rotate_key,
+        lambda key_id: story.service.rename_key(key_id, "n"),
+    ]
+    for call in calls:
+        with pytest.raises(KeyRefused, match="there is no key with the id") as refused:
+            call(key_id)
+        assert KeyFault.KEY_UNKNOWN is refused.value.fault
 
 
 def test_a_whole_token_given_for_an_id_is_not_quoted(story: Story) -> None:
@@ -239,12 +245,50 @@ def test_a_whole_token_given_for_an_id_is_not_quoted(story: Story) -> None:
 
 def test_every_move_of_the_table_is_a_call_of_the_service(story: Story) -> None:
     new = story.service.create_key(story.app.id, name="k", scopes=["S"])
+    renamed = story.service.rename_key(new.key.id, "j")
+    rotated = story.service.rotate_key(new.key.id)
     revoked = story.service.revoke_key(new.key.id)
+    renamed_again = story.service.rename_key(new.key.id, "i")
 
     assert {
         (None, KeyEvent.CREATED): new.key.state,
+        (new.key.state, KeyEvent.RENAMED): renamed.state,
+        (new.key.state, KeyEvent.ROTATED): rotated.old.state,
         (new.key.state, KeyEvent.REVOKED): revoked.key.state,
+        (revoked.key.state, KeyEvent.RENAMED): renamed_again.state,
     } == MOVES
+
+
+def test_renaming_changes_the_name_and_no_other_column(story: Story) -> None:
+    new = story.service.create_key(story.app.id, name="nightly", scopes=["S"])
+    story.clock.advance(5)
+
+    renamed = story.service.rename_key(new.key.id, "weekly", actor="ben")
+
+    assert replace(new.key, name="weekly") == renamed
+    assert [renamed] == story.service.list_keys()
+    line = story.service.history(key_id=new.key.id)[-1]
+    assert ("renamed", "ben", story.clock.now()) == (line.event, line.actor, line.happened_at)
+    assert {"name": "weekly", "was": "nightly"} == line.detail
+
+
+def test_the_name_that_a_key_has_is_no_change(story: Story) -> None:
+    new = story.service.create_key(story.app.id, name="nightly", scopes=["S"])
+    before = story.store.backup().history
+
+    assert new.key == story.service.rename_key(new.key.id, "nightly")
+    assert before == story.store.backup().history
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 101, "a\nb", "\u202eabc"])
+def test_a_name_that_cannot_be_shown_is_refused_for_a_rename_too(story: Story, name: str) -> None:
+    new = story.service.create_key(story.app.id, name="k", scopes=["S"])
+
+    with pytest.raises(KeyRefused) as refused:
+        story.service.rename_key(new.key.id, name)
+
+    assert KeyFault.NAME_INVALID is refused.value.fault
+    assert [new.key] == story.service.list_keys()
 
 
 def test_a_disabled_app_gets_no_keys_until_it_is_enabled(story: Story) -> None:
@@ -338,3 +382,52 @@ def test_a_store_that_is_down_is_said_to_be_and_nothing_is_changed(story: Story)
         service.create_key(story.app.id, name="k", scopes=["S"])
 
     assert before is story.store.backup()
+
+
+# -- user tokens
+
+
+def test_a_revocation_of_tokens_counts_until_the_last_of_them_has_expired(story: Story) -> None:
+    now = story.clock.now()
+    one = story.service.revoke_tokens(issuer="https://i.test", token_id="j-1", expires_at=now + 10, reason="lost")
+    users = story.service.revoke_tokens(user_id="u", app_id=story.app.id, before=now - 5, actor="ann")
+
+    assert ("https://i.test", "j-1", now + 10) == (one.issuer, one.token_id, one.expires_at)
+    assert ("", "u", story.app.id, now - 5) == (users.issuer, users.user_id, users.app_id, users.not_before)
+    assert users.expires_at == now + 366 * DAY
+    assert [one, users] == story.service.list_token_revocations()
+    story.clock.advance(10)
+    assert [users] == story.service.list_token_revocations()
+    lines = story.service.history()[-2:]
+    assert [line.event for line in lines] == ["tokens_revoked", "tokens_revoked"]
+    assert [one.position, users.position] == [line.position for line in lines]
+    assert {"issuer": "https://i.test", "token_id": "j-1", "reason": "lost"} == lines[0].detail
+    assert {"user_id": "u", "before": "2027-01-15T07:59:55Z"} == lines[1].detail
+    assert ("ann", story.app.id) == (lines[1].actor, lines[1].app_id)
+
+
+def test_without_an_instant_the_tokens_until_now_are_revoked(story: Story) -> None:
+    assert story.clock.now() == story.service.revoke_tokens(issuer="i", user_id="u").not_before
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({}, KeyFault.REVOCATION_INVALID),
+        ({"token_id": "j"}, KeyFault.REVOCATION_INVALID),
+        ({"issuer": "i", "token_id": "j", "user_id": "u"}, KeyFault.REVOCATION_INVALID),
+        ({"issuer": "i"}, KeyFault.REVOCATION_INVALID),
+        ({"user_id": "a\nb"}, KeyFault.REVOCATION_INVALID),
+        ({"user_id": "u" * 513}, KeyFault.REVOCATION_INVALID),
+        ({"user_id": "u", "before": 4e9}, KeyFault.REVOCATION_INVALID),
+        ({"user_id": "u", "before": float("nan")}, KeyFault.REVOCATION_INVALID),
+        ({"user_id": "u", "expires_at": 1.0}, KeyFault.REVOCATION_INVALID),
+        ({"app_id": "nobody"}, KeyFault.APP_UNKNOWN),
+    ],
+)
+def test_a_faulty_revocation_of_tokens_is_refused(story: Story, changes: dict[str, object], fault: KeyFault) -> None:
+    with pytest.raises(KeyRefused) as refused:
+        story.service.revoke_tokens(**changes)  # type: ignore[arg-type]  # the table names the fields
+
+    assert fault is refused.value.fault
+    assert story.service.list_token_revocations() == []

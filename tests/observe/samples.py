@@ -14,10 +14,13 @@ from gateway.observe.key_lookups import KeyLookups
 from gateway.observe.metrics import METRICS
 from gateway.observe.readings import (
     DoorReading,
+    IssuerReading,
     KeyCacheReading,
     KeyFeedReading,
+    MemoryReading,
     PolicyReading,
     Readings,
+    TokenReading,
     UpstreamReading,
 )
 from gateway.ports import Outcome
@@ -80,12 +83,26 @@ EVERY_READING = Readings(
         hits=90, unknown_hits=5, misses=6, evictions=1, keys=40, unknown=4, turned_away=2
     ),
     key_feed=lambda: KeyFeedReading(lag_seconds=0.25, last_contact_seconds=0.5),
+    tokens=lambda: TokenReading(
+        hits=70,
+        refused_hits=8,
+        misses=9,
+        verified=50,
+        refused=10,
+        cannot_decide=12,
+        known=41,
+        refused_known=13,
+        revocations=14,
+        issuers={"accounts": IssuerReading(answered=15, failed=16, keys=17, keys_age_seconds=18.5)},
+    ),
     policy=lambda: PolicyReading(
         revision="0123456789abcdef", routes=12, is_stale=True, reloads_loaded=2, reloads_refused=1
     ),
     upstreams=lambda: {"rest": UpstreamReading(idle=2, busy=1, connected=9, connect_failures=3)},
     access_log_dropped=lambda: 11,
     loop_lag_seconds=lambda: 0.004,
+    memory=lambda: MemoryReading(limit_bytes=512 << 20, is_short=True, held_body_bytes=1 << 20),
+    assertions_signed=lambda: 19,
 )
 
 

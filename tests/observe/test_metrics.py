@@ -93,7 +93,7 @@ def test_the_series_of_all_possible_outcomes_are_exactly_the_bound() -> None:
         for reason, status in endings:
             counts.count(outcome(route=route, kind=kind, verdict=verdict, reason=reason, status=status))
 
-    assert series_bound(routes=1, upstreams=1) == len(samples_of(registry_of(counts)))
+    assert series_bound(routes=1, upstreams=1, issuers=1) == len(samples_of(registry_of(counts)))
 
 
 def test_the_bound_stops_growing_with_the_policy() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from gateway.policy_files import (
     compile_texts,
     load,
     policy_files,
+    read_texts,
     read_tree,
     revision_of,
 )
@@ -256,3 +258,64 @@ scopes: {S: {means: s}}
 routes:
   - {name: a, match: GET /a, upstream: u, allow: {api_key: S}}
 """
+
+
+SDL = "type Query { user: Int }"
+GQL = (
+    "version: 1\nscopes: {A: {means: a}}\nroutes:\n  - name: gql\n    match: POST /gql\n    upstream: rest\n"
+    "    graphql: {schema: api.graphql, fields: {Query.user: {api_key: A}}}  # not other.graphqls\n"
+)
+
+
+def test_a_schema_beside_a_policy_is_read_with_it_and_others_are_not_part_of_it(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(GQL)
+    (tmp_path / "api.graphql").write_text(SDL)
+    (tmp_path / "unheard.graphql").write_text("type Query {")
+    alone = load(policy).policy
+    (tmp_path / "other.graphqls").write_text("type Query {")
+
+    loaded, folder = load(policy), load(tmp_path)
+
+    assert loaded.files == (policy,)
+    assert alone.revision == loaded.policy.revision == folder.policy.revision
+    assert loaded.policy.revision == revision_of([GQL.encode(), SDL.encode()])
+    rules = loaded.policy.routes[0].graphql
+    assert rules is not None
+    assert rules.schema is not None
+    assert [name for name, _ in read_texts(policy)[1]] == [
+        policy.as_posix(),
+        (tmp_path / "api.graphql").as_posix(),
+        (tmp_path / "other.graphqls").as_posix(),
+    ]
+
+
+def test_a_schema_is_no_policy(tmp_path: Path) -> None:
+    (tmp_path / "api.graphql").write_text(SDL)
+
+    with pytest.raises(PolicyInvalid, match="this is a schema, not a policy; give the policy that names it"):
+        load(tmp_path / "api.graphql")
+
+
+def test_a_schema_has_a_size(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(GQL)
+    (tmp_path / "api.graphql").write_bytes(b"#" * (MAX_FILE_BYTES + 1))
+
+    with pytest.raises(PolicyInvalid, match=r"api\.graphql:1:1: the schema is larger than 4 MiB"):
+        load(tmp_path / "policy.yaml")
+
+
+def test_a_schema_that_cannot_be_opened_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "policy.yaml").write_text(GQL)
+    (tmp_path / "api.graphql").write_text(SDL)
+    real = Path.open
+
+    def refuse(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self.name == "api.graphql":
+            raise PermissionError(13, "Permission denied")
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+
+    with pytest.raises(PolicyInvalid, match=r"api\.graphql:1:1: this cannot be read \(permission denied\)"):
+        load(tmp_path / "policy.yaml")

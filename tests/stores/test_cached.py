@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -187,6 +188,61 @@ async def test_the_oldest_record_makes_room() -> None:
     held = [story.finder.cached(each.digest) != MISSING for each in asked]
     assert held == [False, True, True]
     assert (story.finder.known_count, story.counters.evictions) == (2, 1)
+
+
+async def test_a_large_cache_that_is_full_drops_a_small_part_at_once_and_the_oldest_first() -> None:
+    story = Story(max_entries=600)
+    asked = [credential_of(story.key()) for _ in range(601)]
+    for each in asked:
+        await story.finder.find(each)
+
+    held = [story.finder.cached(each.digest) != MISSING for each in asked]
+    assert held == [False] * 3 + [True] * 598
+    assert (story.finder.known_count, story.counters.evictions) == (598, 3)
+
+
+async def test_entries_that_are_gone_take_no_memory_for_long() -> None:
+    story = Story(max_entries=100)
+    asked = [credential_of(story.key()) for _ in range(100)]
+    for each in asked:
+        await story.finder.find(each)
+    fresh = [sys.getsizeof(table) for table in (story.finder._known, story.finder._digests)]
+
+    for number in range(20_000):
+        story.finder.forget_key(asked[number % 100].key_id)
+        await story.finder.find(asked[number % 100])
+        assert story.finder._holes <= 1_025
+
+    assert 100 == story.finder.known_count
+    story.finder._close_holes()
+    assert fresh == [sys.getsizeof(table) for table in (story.finder._known, story.finder._digests)]
+    assert [story.finder._known[each.digest].principal.key_id for each in asked] == [each.key_id for each in asked]
+
+
+async def test_where_memory_is_short_the_older_half_goes_and_the_last_thousand_stay(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # R29
+    monkeypatch.setattr("gateway.stores.cached.LEAST_ENTRIES", 10)
+    asked = [credential_of(story.key()) for _ in range(30)]
+    for each in asked:
+        await story.finder.find(each)
+    for number in range(15):
+        await story.finder.find(unknown(number))
+
+    story.finder.shrink()
+
+    assert [False] * 15 + [True] * 15 == [story.finder.cached(each.digest) is not MISSING for each in asked]
+    assert [False] * 5 + [True] * 10 == [
+        story.finder.cached(unknown(number).digest) is not MISSING for number in range(15)
+    ]
+    story.finder.shrink()
+    story.finder.shrink()
+    assert (10, 10) == (story.finder.known_count, story.finder.unknown_count)
+    assert (20, 5) == (story.counters.evictions, story.counters.unknown_evictions)
+    # What is left is still forgotten by its key.
+    story.finder.forget_key(asked[29].key_id)
+    assert story.finder.cached(asked[29].digest) is MISSING
 
 
 async def test_a_record_asked_for_again_is_the_youngest() -> None:

@@ -142,6 +142,41 @@ async def test_contact_is_the_last_poll_that_was_answered(story: Story) -> None:
     assert first == story.feed.last_contact == story.clock.monotonic() - 3
 
 
+async def test_contact_counts_from_the_question_and_not_from_a_slow_answer() -> None:
+    clock = ManualClock()
+
+    class Slow(MemoryKeyStore):
+        async def changes_since(self, position: int) -> list[KeyChange]:
+            found = await super().changes_since(position)
+            clock.advance(2)
+            return found
+
+    feed = ChangeFeed(Slow(), Cache(), clock)
+    asked_at = clock.monotonic()
+    await feed.poll_once()
+
+    assert feed.last_contact == asked_at < clock.monotonic()
+
+
+@pytest.mark.parametrize(("poll_seconds", "pauses"), [(0.5, [1.0, 1.0, 0.5]), (5.0, [1.0, 1.0, 5.0])])
+async def test_a_store_that_is_down_is_asked_again_within_a_second(
+    story: Story, poll_seconds: float, pauses: list[float]
+) -> None:
+    story.store.is_down = True
+
+    async def sleep(seconds: float) -> None:
+        story.slept.append(seconds)
+        story.store.is_down = len(story.slept) < 2
+        if len(story.slept) == 3:
+            raise asyncio.CancelledError
+
+    feed = ChangeFeed(story.store, story.cache, story.clock, poll_seconds=poll_seconds, sleep=sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await feed.follow()
+
+    assert pauses == story.slept
+
+
 async def test_after_a_short_outage_what_happened_in_it_is_caught_up(story: Story) -> None:
     await story.poll()
     new = story.key()
@@ -233,3 +268,121 @@ async def test_following_goes_on_through_an_outage_at_most_a_second_apart(story:
         await story.feed.follow()
 
     assert story.slept == [1.0, 1.0, 1.0, 0.5, 0.5]
+
+
+async def test_following_goes_on_through_what_should_never_happen(
+    story: Story, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(position: int) -> list[KeyChange]:
+        raise RuntimeError(position)
+
+    await story.poll()
+    monkeypatch.setattr(story.store, "changes_since", broken)
+    story.stop_after = 2
+    with pytest.raises(asyncio.CancelledError):
+        await story.feed.follow()
+    assert ["the change feed could not be read"] * 2 == [record.message for record in caplog.records]
+
+    monkeypatch.undo()
+    new = story.key()
+    assert [f"key {new.key.id}"] == await story.poll()
+
+
+async def test_an_operator_is_told_that_the_store_is_another_one(
+    story: Story, caplog: pytest.LogCaptureFixture
+) -> None:
+    backup = story.store.backup()
+    story.key()
+    await story.poll()
+    assert caplog.records == []
+
+    story.store.restore(backup)
+    await story.poll()
+    await story.poll()
+
+    (said,) = caplog.records
+    assert "change 2 is not in its history, which ends with 1" in said.message
+
+
+class Tokens:
+    """Counts how often it was asked to read, and may fail."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.is_down = False
+
+    async def refresh(self) -> None:
+        self.reads += 1
+        if self.is_down:
+            raise StoreUnavailable("down")
+
+
+async def test_tokens_are_read_again_after_a_restart_an_app_and_a_revocation_and_never_else(story: Story) -> None:
+    tokens = Tokens()
+    feed = ChangeFeed(story.store, story.cache, story.clock, on_tokens=tokens.refresh)
+
+    async def reads() -> int:
+        tokens.reads = 0
+        await feed.poll_once()
+        return tokens.reads
+
+    assert await reads() == 1
+    assert await reads() == 0
+    story.key()
+    assert await reads() == 0
+    story.service.disable_app(story.app.id)
+    story.service.enable_app(story.app.id)
+    assert await reads() == 1
+    story.service.revoke_tokens(issuer="i", user_id="u")
+    assert await reads() == 1
+    story.clock.advance(30.001)
+    assert await reads() == 1
+
+
+async def test_a_revocation_of_tokens_forgets_no_key(story: Story) -> None:
+    await story.poll()
+    story.service.revoke_tokens(app_id=story.app.id)
+
+    assert await story.poll() == []
+    assert story.feed.position == 2
+
+
+async def test_tokens_that_could_not_be_read_are_read_with_the_next_poll(story: Story) -> None:
+    tokens = Tokens()
+    feed = ChangeFeed(story.store, story.cache, story.clock, on_tokens=tokens.refresh)
+    tokens.is_down = True
+    with pytest.raises(StoreUnavailable):
+        await feed.poll_once()
+    never = feed.last_contact
+    tokens.is_down = False
+
+    await feed.poll_once()
+
+    assert never is None
+    assert tokens.reads == 2
+
+
+async def test_a_feed_that_is_woken_polls_at_once_and_not_more_often_than_it_may() -> None:
+    polls = 0
+
+    class Counting(MemoryKeyStore):
+        async def changes_since(self, position: int) -> list[KeyChange]:
+            nonlocal polls
+            polls += 1
+            return await super().changes_since(position)
+
+    feed = ChangeFeed(Counting(), Cache(), ManualClock(), poll_seconds=3_600.0)
+    following = asyncio.create_task(feed.follow())
+    while not polls:
+        await asyncio.sleep(0)
+
+    began = asyncio.get_running_loop().time()
+    while polls < 6:
+        feed.wake()
+        await asyncio.sleep(0)
+    took = asyncio.get_running_loop().time() - began
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+    # H20: a flood of wake-ups is one poll each 20 ms; the first poll ends with a look at an empty history.
+    assert took >= 4 * 0.02 * 0.9

@@ -27,7 +27,15 @@ from gateway.stores.cached import CachedKeyFinder
 from gateway.stores.feed import ChangeFeed
 from gateway.stores.sqlite import SqliteKeyBook, SqliteKeyStore
 from gateway.stores.sqlite_file import prepare
-from tests.stores.contract import KeyStoreContract, Stored, a_digest, closing, credential_of, service_over
+from tests.stores.contract import (
+    KeyStoreContract,
+    Stored,
+    a_digest,
+    closing,
+    credential_of,
+    rotate_at_once,
+    service_over,
+)
 from tests.support.manual_clock import ManualClock
 
 
@@ -43,7 +51,9 @@ def url(path: Path) -> str:
 
 @pytest.fixture
 async def stored(path: Path) -> AsyncIterator[Stored]:
-    async with closing(Stored(SqliteKeyBook(prepare(path)), SqliteKeyStore(path))) as opened:
+    async with closing(
+        Stored(SqliteKeyBook(prepare(path)), SqliteKeyStore(path, lookup_timeout_seconds=10.0))
+    ) as opened:
         yield opened
 
 
@@ -154,6 +164,12 @@ def test_fifty_creates_at_once_with_nine_active_keys_leave_exactly_ten(url: str)
     with open_key_service(url) as service:
         assert len(service.list_keys(app.id)) == 10
         assert len(service.history(app_id=app.id)) == 11
+
+
+def test_of_twenty_rotations_of_a_key_at_once_exactly_one_wins(url: str) -> None:
+    outcomes = rotate_at_once(url, 20)
+
+    assert 19 * [KeyFault.KEY_ROTATED.value] + ["rotated"] == sorted(outcomes)
 
 
 CREATE_IN_ANOTHER_PROCESS = """

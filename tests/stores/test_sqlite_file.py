@@ -10,11 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 import gateway.stores.migrations
+from gateway.core.lifecycle import KeyState
 from gateway.ports import StoreUnavailable
 from gateway.stores import open_key_service
 from gateway.stores.schema import SCHEMA_REVISION, metadata
@@ -192,3 +194,51 @@ def test_another_url_is_refused_without_quoting_it(url: str, message: str) -> No
         sqlite_path(url)
 
     assert "canary" not in str(unavailable.value)
+
+
+def at_step(path: Path, revision: str) -> None:
+    """A store as a program of that revision made it."""
+    sql(path, "PRAGMA journal_mode = WAL")
+    engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+def test_keys_from_before_peppers_are_revoked_with_a_line_of_history_each(tmp_path: Path) -> None:
+    path = tmp_path / "keys.sqlite3"
+    at_step(path, "0001")
+    sql(
+        path,
+        "INSERT INTO apps VALUES ('app1', 'A', '[]', 'active', NULL, 0);"
+        "INSERT INTO keys VALUES ('k1', 'app1', 'api_key', zeroblob(32), 'n', '[\"S\"]', 1, 'active', 0, 'abcd');"
+        "INSERT INTO keys VALUES ('k2', 'app1', 'api_key', randomblob(32), 'n', '[\"S\"]', 1, 'revoked', 0, 'abcd');",
+    )
+
+    with open_key_service(f"sqlite:///{path}") as service:
+        assert [KeyState.REVOKED, KeyState.REVOKED] == [key.state for key in service.list_keys()]
+        [line] = service.history()
+
+    assert ("k1", "revoked", "migration") == (line.key_id, line.event, line.actor)
+    assert "make it anew" in line.detail["reason"]
+
+
+def test_keys_from_before_rotation_go_on_as_they_are_and_can_be_rotated(tmp_path: Path) -> None:
+    path = tmp_path / "keys.sqlite3"
+    at_step(path, "0002")
+    sql(
+        path,
+        "INSERT INTO apps VALUES ('app1', 'A', '[]', 'active', NULL, 0);"
+        "INSERT INTO keys VALUES "
+        "('key00001', 'app1', 'api_key', randomblob(32), 'n', '[\"S\"]', 9e15, 'active', 0, 'abcd', '');",
+    )
+
+    with open_key_service(f"sqlite:///{path}") as service:
+        [key] = service.list_keys()
+        rotation = service.rotate_key("key00001")
+
+    assert (KeyState.ACTIVE, None) == (key.state, key.successor_id)
+    assert rotation.new.key.id == rotation.old.successor_id

@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,9 +209,13 @@ class RunningGateway:
         """The `Host` that the upstream must be sent."""
         return b"127.0.0.1:%d" % self.upstream.port
 
+    def begin(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Begins `work` in the gateway's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
     def await_(self, work: Coroutine[Any, Any, _T]) -> _T:
         """The result of `work` in the gateway's loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(SAFETY_SECONDS)
+        return self.begin(work).result(SAFETY_SECONDS)
 
     def call(self, act: Callable[[], _T]) -> _T:
         """The result of `act` in the gateway's loop."""

@@ -569,8 +569,9 @@ def line_with(**timeouts: float) -> Line:
 
 def test_a_request_has_one_deadline_that_no_byte_moves() -> None:
     # R38
-    line = line_with(request=50.0, response_head=30.0, response_idle=30.0)
+    line = line_with(response_head=30.0, response_idle=30.0)
     begun = line.clock.monotonic()
+    line.connection.tighten(begun + 50, 0.0, 0.0)
     line.ask(ends=False)
     assert begun + 30 == line.connection.deadline
     line.clock.advance(25)
@@ -592,7 +593,8 @@ def test_a_request_has_one_deadline_that_no_byte_moves() -> None:
 
 def test_a_request_that_is_not_answered_by_its_deadline_is_a_time_out() -> None:
     # R38
-    line = line_with(request=3.0)
+    line = line_with()
+    line.connection.tighten(line.clock.monotonic() + 3, 0.0, 0.0)
     line.ask()
     line.clock.advance(2.9)
     line.pool.sweep()
@@ -604,11 +606,95 @@ def test_a_request_that_is_not_answered_by_its_deadline_is_a_time_out() -> None:
 
 
 def test_the_deadline_of_one_request_is_not_that_of_the_next() -> None:
-    line = line_with(request=3.0)
+    line = line_with(response_head=30.0, response_idle=40.0)
+    line.connection.tighten(line.clock.monotonic() + 7, 3.0, 4.0)
     line.ask()
-    line.connection.data_received(OK + b"hello")
+    assert line.clock.monotonic() + 3 == line.connection.deadline
+    line.connection.data_received(OK)
+    assert line.clock.monotonic() + 4 == line.connection.deadline
+    line.connection.data_received(b"hello")
     assert line.clock.monotonic() + 45 == line.connection.deadline
-    line.clock.advance(40)
+    line.clock.advance(35)
+    line.connection.reuse()
     line.ask()
 
+    assert line.clock.monotonic() + 30 == line.connection.deadline
+    line.connection.data_received(OK)
+    assert line.clock.monotonic() + 40 == line.connection.deadline
+
+
+def test_a_client_that_does_not_finish_its_request_in_time_is_no_failure_of_the_endpoint() -> None:
+    line = line_with()
+    line.connection.tighten(line.clock.monotonic() + 3, 0.0, 0.0)
+    line.ask(ends=False)
+    line.clock.advance(3.1)
+    line.pool.sweep()
+
+    assert (Reason.BODY_TIMEOUT, False) == line.sink.failure
+    assert 0 == line.pool.health.failures_in_a_row
+
+
+def test_an_upstream_that_does_not_take_a_request_in_time_has_failed() -> None:
+    line = line_with()
+    line.connection.tighten(line.clock.monotonic() + 3, 0.0, 0.0)
+    line.ask(ends=False)
+    line.wire.unsent = 1
+    line.clock.advance(3.1)
+    line.pool.sweep()
+
+    assert (Reason.UPSTREAM_TIMEOUT, False) == line.sink.failure
+    assert 1 == line.pool.health.failures_in_a_row
+
+
+@pytest.mark.parametrize(("sent_for", "failures"), [(0.0, 1), (1.4, 1), (1.6, 0), (2.9, 0)])
+def test_who_is_left_hardly_any_time_to_answer_has_not_failed(sent_for: float, failures: int) -> None:
+    # R38: or a client that ends its requests at the last moment has every endpoint left out
+    line = line_with()
+    line.connection.tighten(line.clock.monotonic() + 3, 0.0, 0.0)
+    line.ask(ends=False)
+    line.clock.advance(sent_for)
+    line.connection.end_body(is_chunked=False)
+    line.clock.advance(3.1 - sent_for)
+    line.pool.sweep()
+
+    assert (Reason.UPSTREAM_TIMEOUT, False) == line.sink.failure
+    assert failures == line.pool.health.failures_in_a_row
+
+
+def test_who_does_not_begin_to_answer_in_its_time_has_failed_however_slow_the_client_was() -> None:
+    line = line_with(response_head=3.0)
+    line.connection.tighten(line.clock.monotonic() + 10, 0.0, 0.0)
+    line.ask(ends=False)
+    line.clock.advance(2.9)
+    line.connection.send_body(b"x", is_chunked=True)
+    line.clock.advance(2.9)
+    line.connection.end_body(is_chunked=True)
+    line.clock.advance(3.1)
+    line.pool.sweep()
+
+    assert (Reason.UPSTREAM_TIMEOUT, False) == line.sink.failure
+    assert 1 == line.pool.health.failures_in_a_row
+
+
+def test_the_time_to_begin_an_answer_begins_with_the_end_of_the_body() -> None:
+    line = line_with(response_head=3.0)
+    line.ask(ends=False)
+    line.clock.advance(2.9)
+    line.connection.end_body(is_chunked=True)
+
     assert line.clock.monotonic() + 3 == line.connection.deadline
+
+
+def test_a_body_that_goes_on_beside_its_answer_does_not_move_the_deadline_of_the_answer() -> None:
+    line = line_with(response_head=3.0, response_idle=40.0)
+    line.ask(ends=False)
+    line.connection.data_received(OK)
+    begun = line.clock.monotonic()
+    line.clock.advance(1)
+    line.connection.send_body(b"x", is_chunked=True)
+    assert begun + 40 == line.connection.deadline
+    line.connection.pause()
+    line.connection.send_body(b"x", is_chunked=True)
+    line.connection.end_body(is_chunked=True)
+
+    assert NEVER == line.connection.deadline

@@ -270,6 +270,139 @@ def test_the_whole_of_a_request_has_a_deadline_of_its_own(gateway_with: Ready) -
             client.read_until(b"hello")
 
 
+# -- the time-outs of a route
+
+
+TIMED = POLICY.replace("match: GET /items,", "match: GET /items, timeout: 4,").replace(
+    'match: "GET /items/{id}",', 'match: "GET /items/{id}", timeout: {response_head: 2, response_idle: 3},'
+)
+assert TIMED.count("timeout:") == 2
+
+
+def asking(gateway: RunningGateway, target: bytes, method: bytes = b"GET", framing: bytes = b"") -> RawClient:
+    """A client whose request for `target` has been sent."""
+    client = RawClient(gateway.port)
+    head = request(b"%b %b HTTP/1.1" % (method, target), framing, authorization=b"Authorization: Bearer <key:a>\r\n")
+    client.send(with_keys(gateway, head))
+    return client
+
+
+def test_a_route_with_a_time_out_ends_its_requests_and_no_others(gateway_with: Ready) -> None:
+    # R38
+    gateway, (upstream,) = gateway_with(1, policy=TIMED)
+    upstream.script((Step.WAIT, OK + b"Content-Length: 2\r\n\r\nok"), (Step.WAIT, OK + b"Content-Length: 2\r\n\r\nok"))
+    with asking(gateway, b"/items") as timed, asking(gateway, b"/public") as other:
+        gateway.until(lambda: seen([upstream]) == 2)
+        gateway.pass_time(3.9)
+        assert 2 == gateway.in_flight
+        gateway.pass_time(0.2)
+        answer = timed.read()
+
+        assert (504, "upstream_timeout") == (answer.status, answer.reason)
+        gateway.pass_time(5.0)
+        upstream.go_on()
+        assert 200 == other.read().status
+
+
+def test_an_answer_of_a_route_with_a_time_out_breaks_off_whatever_bytes_come(gateway_with: Ready) -> None:
+    # R38
+    gateway, (upstream,) = gateway_with(1, policy=TIMED)
+    upstream.script((OK + b"Content-Length: 100\r\n\r\nhello", Step.WAIT, b"hello", Step.WAIT))
+    with asking(gateway, b"/items") as client:
+        assert client.read_until(b"hello")
+        gateway.pass_time(3.0)
+        upstream.go_on()
+        assert client.read_until(b"hello")
+        gateway.pass_time(1.5)
+        with pytest.raises(BrokenAnswer):
+            client.read_until(b"hello")
+
+
+def test_a_route_can_wait_less_for_an_answer_to_begin_and_to_go_on(gateway_with: Ready) -> None:
+    # R38
+    gateway, (upstream,) = gateway_with(1, policy=TIMED)
+    upstream.script((Step.WAIT,), (OK + b"Content-Length: 100\r\n\r\nhello", Step.WAIT, b"hello", Step.WAIT))
+    with asking(gateway, b"/items/1") as client:
+        gateway.until(lambda: seen([upstream]) == 1)
+        gateway.pass_time(2.1)
+        assert 504 == client.read().status
+
+    with asking(gateway, b"/items/2") as client:
+        assert client.read_until(b"hello")
+        gateway.pass_time(2.9)
+        upstream.go_on()
+        assert client.read_until(b"hello")
+        gateway.pass_time(2.9)
+        assert 1 == gateway.in_flight
+        gateway.pass_time(0.2)
+        with pytest.raises(BrokenAnswer):
+            client.read_until(b"hello")
+
+
+def test_what_one_route_allows_is_forgotten_when_another_uses_the_connection(gateway_with: Ready) -> None:
+    gateway, (upstream,) = gateway_with(1, policy=TIMED)
+    upstream.script(OK + b"Content-Length: 2\r\n\r\nok", (Step.WAIT, OK + b"Content-Length: 2\r\n\r\nok"))
+    with asking(gateway, b"/items") as client:
+        assert 200 == client.read().status
+    with asking(gateway, b"/public") as client:
+        gateway.until(lambda: seen([upstream]) == 2)
+        gateway.pass_time(10.0)
+        upstream.go_on()
+
+        assert 200 == client.read().status
+        assert 1 == len(upstream.connections)
+
+
+def test_the_time_out_of_a_request_covers_both_of_its_attempts(gateway_with: Ready) -> None:
+    # R38: the second attempt has what the first one left of it.
+    gateway, (upstream,) = gateway_with(1, policy=TIMED)
+    assert 200 == ask(gateway).status
+    upstream.script((Step.WAIT, Step.RESET), (Step.WAIT,))
+    with asking(gateway, b"/items") as client:
+        gateway.until(lambda: seen([upstream]) == 2)
+        gateway.pass_time(3.0)
+        upstream.go_on()
+        gateway.until(lambda: seen([upstream]) == 3)
+        gateway.pass_time(1.5)
+        answer = client.read()
+
+    assert (504, "upstream_timeout") == (answer.status, answer.reason)
+
+
+def test_a_client_that_is_still_sending_when_the_time_is_over_is_408_and_the_endpoint_stays(
+    gateway_with: Ready,
+) -> None:
+    policy = POLICY.replace("match: POST /items,", "match: POST /items, timeout: 4,")
+    gateway, _ = gateway_with(2, policy=policy, upstream_defaults=UpstreamSettings(eject_after=1))
+    with asking(gateway, b"/items", b"POST", b"Content-Length: 10\r\n") as client:
+        gateway.until(lambda: gateway.in_flight == 1)
+        gateway.settle()
+        gateway.pass_time(4.1)
+        answer = client.read()
+
+    assert (408, "body_timeout", True) == (answer.status, answer.reason, answer.says_close)
+    assert 0 == gateway.metric("bearergate_upstream_ejections_total")
+    assert ["refused"] == [outcome.verdict.value for outcome in gateway.outcomes[-1:]]
+
+
+def test_who_waits_in_line_waits_no_longer_than_its_route_allows(gateway_with: Ready) -> None:
+    # R38: the wait for a connection is a part of the request. It is not measured by the clock that the test moves.
+    policy = POLICY.replace("match: GET /items,", "match: GET /items, timeout: 0.2,")
+    gateway, (upstream,) = gateway_with(
+        1, policy=policy, upstream_max_connections=1, upstream_defaults=UpstreamSettings(queue_timeout=60.0)
+    )
+    upstream.script((Step.WAIT, OK + b"Content-Length: 2\r\n\r\nok"))
+    with asking(gateway, b"/public") as busy:
+        gateway.until(lambda: seen([upstream]) == 1)
+        with asking(gateway, b"/items") as waiting:
+            answer = waiting.read()
+        upstream.go_on()
+
+        assert (504, "upstream_timeout") == (answer.status, answer.reason)
+        assert 200 == busy.read().status
+        assert 0 == gateway.metric("bearergate_upstream_queue")
+
+
 def test_an_early_answer_costs_the_connection_and_not_the_endpoint(gateway_with: Ready) -> None:
     # R12
     gateway, (upstream, _) = gateway_with(2, upstream_defaults=UpstreamSettings(eject_after=1))

@@ -11,7 +11,6 @@ import re
 from collections import OrderedDict
 from typing import Final
 
-import orjson
 from graphql.error import GraphQLError
 from graphql.language import (
     DocumentNode,
@@ -19,12 +18,13 @@ from graphql.language import (
     OperationDefinitionNode,
     OperationType,
     parse,
-    print_ast,
 )
 
 from gateway.core.graphql.limits import GraphQLLimits
 from gateway.core.graphql.request import GraphQLRequest
-from gateway.core.graphql.selection import Selection, used_fragments, what_runs
+from gateway.core.graphql.schema import Schema
+from gateway.core.graphql.selection import Selection, read_selection, used_fragments
+from gateway.core.graphql.values import bytes_of
 from gateway.core.reasons import Reason, Refusal
 
 
@@ -45,6 +45,8 @@ _NO_OPERATION: Final = _invalid("no operation")
 _WHICH: Final = _not_chosen("several operations and no `operationName`")
 _NO_SUCH: Final = _not_chosen("no operation of that name")
 _SUBSCRIPTION: Final = _not_chosen("subscriptions are not served")
+_SUBSCRIBES_TWICE: Final = _invalid("a subscription with more than one root field")
+_NOT_ALONE: Final = _invalid("an operation or a fragment that is not used, on a route that forwards verbatim")
 
 # The lexical grammar, comments included (they cost memory too: CVE-2026-75508). Possessive, so it never backtracks;
 # and a string that is not closed goes to the end, or every quote in a long text would look for its end again.
@@ -70,7 +72,7 @@ def has_more_tokens(text: str, limit: int) -> bool:
     return any(count > limit for count, _ in enumerate(_TOKEN.finditer(text), start=1))
 
 
-def read_document(request: GraphQLRequest, limits: GraphQLLimits) -> Selection | Refusal:
+def read_document(request: GraphQLRequest, limits: GraphQLLimits, schema: Schema | None = None) -> Selection | Refusal:
     """What the chosen operation of `request` selects, or why it cannot be told. Never raises."""
     if has_more_tokens(request.query, limits.tokens):
         return _TOKENS
@@ -88,18 +90,21 @@ def read_document(request: GraphQLRequest, limits: GraphQLLimits) -> Selection |
     operation = _choose(operations, request.operation_name)
     if isinstance(operation, Refusal):
         return operation
+    is_subscription = operation.operation is OperationType.SUBSCRIPTION
+    if is_subscription and not limits.subscriptions:
+        return _SUBSCRIPTION
 
     used = used_fragments(operation, fragments)
     if isinstance(used, Refusal):
         return used
 
-    runs = what_runs(operation, fragments, used, limits)
-    if isinstance(runs, Refusal):
-        return runs
+    if limits.one_operation and len(document.definitions) > 1 + len(used):
+        return _NOT_ALONE
 
-    coordinates, paths = runs
-    sent = DocumentNode(definitions=(operation, *(fragments[name] for name in sorted(used))))
-    return Selection(operation.operation.value, coordinates, paths, orjson.dumps(print_ast(sent)))
+    selection = read_selection(operation, fragments, used, limits, schema)
+    if is_subscription and isinstance(selection, Selection) and len(selection.coordinates) != 1:
+        return _SUBSCRIBES_TWICE
+    return selection
 
 
 _Operations = dict[str | None, OperationDefinitionNode]
@@ -131,7 +136,7 @@ def _sort_out(document: DocumentNode) -> tuple[_Operations, _Fragments] | Refusa
 
 
 def _choose(operations: _Operations, name: str | None) -> OperationDefinitionNode | Refusal:
-    """The operation that runs (GraphQL section 6.1), which must be a query or a mutation."""
+    """The operation that runs (GraphQL section 6.1)."""
     if name is not None:
         operation = operations.get(name)
         if operation is None:
@@ -141,27 +146,33 @@ def _choose(operations: _Operations, name: str | None) -> OperationDefinitionNod
     else:
         operation = next(iter(operations.values()))
 
-    return _SUBSCRIPTION if operation.operation is OperationType.SUBSCRIPTION else operation
+    return operation
 
 
-_Key = tuple[bytes, str | None, GraphQLLimits]
+_Key = tuple[bytes, str | None, GraphQLLimits, bytes]
 
 
 class DocumentCache:
     """Selections of documents seen before: what a document selects, never a verdict on who may.
 
-    Bounded twice, by number and by the bytes of the documents it holds; the least recently used goes first (G56).
-    Refusals are remembered too: they say something of the document alone, and parsing is what costs.
-    Measured (one core, CPython 3.11), a document of 0.9 KiB with 51 fields: 1.2 us when seen before, 600 us when new.
+    Bounded twice, by number and by the bytes of the documents it holds. What is too much is taken from the App that
+    holds most, its least recently used first: who sends a million variants of a document forgets documents of its own,
+    and nobody else's (G56). Refusals are remembered too: they say something of the document alone, and parsing is what
+    costs. Measured (one core, CPython 3.11), a document of 0.9 KiB with 51 fields: 1.2 us when seen before, 600 us when
+    new.
     """
 
-    __slots__ = ("_bytes_held", "_entries", "_max_bytes", "_max_entries")
+    __slots__ = ("_bytes_held", "_entries", "_held", "_max_bytes", "_max_entries", "_orders")
 
     def __init__(self, max_entries: int = 10_000, max_bytes: int = 64 * 1024 * 1024) -> None:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._bytes_held = 0
-        self._entries: OrderedDict[_Key, Selection | Refusal] = OrderedDict()
+        self._entries: dict[_Key, tuple[Selection | Refusal, OrderedDict[_Key, int]]] = {}
+        self._orders: dict[str, OrderedDict[_Key, int]] = {}
+        """Of each App that sent a document first: its keys with their bytes, the least recently used first."""
+        self._held: dict[str, int] = {}
+        """The bytes of each App."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -171,36 +182,70 @@ class DocumentCache:
         """Bytes of documents, paths and keys that the entries hold, roughly."""
         return self._bytes_held
 
-    def selection(self, request: GraphQLRequest, limits: GraphQLLimits) -> Selection | Refusal:
-        """What the chosen operation of `request` selects, or why it cannot be told."""
+    def shrink(self) -> None:
+        """Lets go of half of the bytes that are held, but for a last megabyte."""
+        most = max(self._bytes_held // 2, LEAST_BYTES)
+        while self._bytes_held > most:
+            self._forget_one()
+
+    def selection(
+        self, request: GraphQLRequest, limits: GraphQLLimits, schema: Schema | None = None, app: str = ""
+    ) -> Selection | Refusal:
+        """What the chosen operation of `request` selects, or why it cannot be told. `app` is who asks."""
         # A digest, not the text: 10,000 entries must not hold 10,000 bodies.
-        key = (hashlib.sha256(request.query.encode()).digest(), request.operation_name, limits)
+        digest = hashlib.sha256(request.query.encode()).digest()
+        key = (digest, request.operation_name, limits, b"" if schema is None else schema.digest)
         found = self._entries.get(key)
         if found is not None:
-            self._entries.move_to_end(key)
-            return found
+            found[1].move_to_end(key)
+            return found[0]
 
-        read = read_document(request, limits)
-        self._remember(key, read)
+        read = read_document(request, limits, schema)
+        self._remember(key, read, app)
         return read
 
-    def _remember(self, key: _Key, read: Selection | Refusal) -> None:
+    def _remember(self, key: _Key, read: Selection | Refusal, app: str) -> None:
         # An operation name is part of the key, and as long as the client likes.
         if len(key[1] or "") > MAX_KEPT_NAME:
             return
-        self._entries[key] = read
-        self._bytes_held += _weight(read)
+        order = self._orders.get(app)
+        if order is None:
+            order = self._orders[app] = OrderedDict()
+            self._held[app] = 0
+        weight = _weight(read)
+        order[key] = weight
+        self._entries[key] = (read, order)
+        self._held[app] += weight
+        self._bytes_held += weight
         while len(self._entries) > self._max_entries or self._bytes_held > self._max_bytes:
-            _, gone = self._entries.popitem(last=False)
-            self._bytes_held -= _weight(gone)
+            self._forget_one()
+
+    def _forget_one(self) -> None:
+        """Forgets a document of the App that holds most. Looks at every App, in a hundredth of what parsing costs."""
+        held = self._held
+        app, most = "", -1
+        for name, weight in held.items():
+            if weight > most:
+                app, most = name, weight
+        order = self._orders[app]
+        key, weight = order.popitem(last=False)
+        del self._entries[key]
+        self._bytes_held -= weight
+        held[app] -= weight
+        if not order:
+            del self._orders[app]
+            del held[app]
 
 
+LEAST_BYTES: Final = 1024 * 1024
 MAX_KEPT_NAME: Final = 256
 
 
 def _weight(read: Selection | Refusal) -> int:
-    """What an entry holds in memory, roughly: 250 bytes around it, and each path with its place in a set."""
+    """What an entry holds in memory, roughly: 250 bytes around it, each path with its place in a set, each field."""
     if isinstance(read, Refusal):
         return 250
     names = (*read.coordinates, *read.paths)
-    return 250 + len(read.document) + sum(map(len, names)) + 100 * len(names)
+    held = 250 + len(read.document) + sum(map(len, names)) + 100 * len(names)
+    held += sum(100 + len(field.coordinate) + bytes_of(field.arguments) for field in read.fields)
+    return held if read.cost is None else held + 200 * len(read.cost.terms)

@@ -41,18 +41,19 @@ _NOT_JSON: Final = Refusal(Reason.JSON_INVALID)
 _TOO_DEEP: Final = Refusal(Reason.JSON_INVALID, f"nested deeper than {MAX_DEPTH}")
 
 
-def _invalid(detail: str) -> Refusal:
+def invalid(detail: str) -> Refusal:
+    """What a request is that is no well-formed one."""
     return Refusal(Reason.GRAPHQL_REQUEST_INVALID, detail)
 
 
-_NOT_OBJECT: Final = _invalid("the body is not a JSON object")
-_BATCH: Final = _invalid("batches are not served")
-_UNKNOWN_MEMBER: Final = _invalid("a member other than `query`, `operationName`, `variables`, `extensions`")
-_QUERY: Final = _invalid("`query` is not a string")
-_OPERATION_NAME: Final = _invalid("`operationName` is neither a name nor null")
-_VARIABLES: Final = _invalid("`variables` is neither an object nor null")
-_EXTENSIONS: Final = _invalid("`extensions` is neither an object nor null")
-_PERSISTED: Final = _invalid("persisted documents are not served")
+_NOT_OBJECT: Final = invalid("the body is not a JSON object")
+_BATCH: Final = invalid("batches are not served")
+UNKNOWN_MEMBER: Final = invalid("a member other than `query`, `operationName`, `variables`, `extensions`")
+_QUERY: Final = invalid("`query` is not a string")
+_OPERATION_NAME: Final = invalid("`operationName` is neither a name nor null")
+_VARIABLES: Final = invalid("`variables` is neither an object nor null")
+_EXTENSIONS: Final = invalid("`extensions` is neither an object nor null")
+_PERSISTED: Final = invalid("persisted documents are not served")
 
 
 def read_request(body: bytes) -> GraphQLRequest | Refusal:
@@ -62,6 +63,24 @@ def read_request(body: bytes) -> GraphQLRequest | Refusal:
     rounded or spelled in another way. All other bodies go the slow way, which gives the same answer.
     Measured (one core, CPython 3.11), a body of 0.9 KiB: 2.3 us; the slow way, with white space, 5.4 us.
     """
+    return _request_in(strict_json(body))
+
+
+def _request_in(read: object) -> GraphQLRequest | Refusal:
+    if type(read) is not dict:
+        return not_object(read)
+    return _request(read)
+
+
+def not_object(read: object) -> Refusal:
+    """Why JSON that is no object is no request."""
+    if isinstance(read, Refusal):
+        return read
+    return _BATCH if type(read) is list else _NOT_OBJECT
+
+
+def strict_json(body: bytes) -> object:
+    """What stands in `body`, ready to be written again as it was, or a `Refusal` where readers could differ."""
     try:
         read = orjson.loads(body)
     except ValueError:
@@ -71,18 +90,37 @@ def read_request(body: bytes) -> GraphQLRequest | Refusal:
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _is_too_deep(read):
         return _TOO_DEEP
 
-    if type(read) is not dict or orjson.dumps(read) != body:
-        return _read_slowly(body)
-
-    return _request(read)
+    return read if orjson.dumps(read) == body else _read_slowly(body)
 
 
 def _request(read: dict[str, object]) -> GraphQLRequest | Refusal:
     """The request in an object that was strict JSON."""
     if not _MEMBERS.issuperset(read):
-        return _UNKNOWN_MEMBER
+        return UNKNOWN_MEMBER
 
-    query = read.get("query")
+    extensions = extensions_of(read)
+    if isinstance(extensions, Refusal):
+        return extensions
+    # A hash would make the upstream run a document that nobody here has read (G29, G30).
+    if "persistedQuery" in extensions:
+        return _PERSISTED
+
+    return request_of(read, read.get("query"))
+
+
+def extensions_of(read: dict[str, object]) -> dict[str, object] | Refusal:
+    """The extensions of a request; without any, or as null, they are empty."""
+    extensions = read.get("extensions")
+    if extensions is None:
+        return _NO_EXTENSIONS
+    return extensions if type(extensions) is dict else _EXTENSIONS
+
+
+_NO_EXTENSIONS: Final[dict[str, object]] = {}
+
+
+def request_of(read: dict[str, object], query: object) -> GraphQLRequest | Refusal:
+    """The request in an object that was strict JSON, with `query` for its document."""
     if type(query) is not str:
         return _QUERY
 
@@ -94,15 +132,6 @@ def _request(read: dict[str, object]) -> GraphQLRequest | Refusal:
     variables = read.get("variables")
     if variables is not None and type(variables) is not dict:
         return _VARIABLES
-
-    if "extensions" in read:
-        extensions = read["extensions"]
-        if extensions is not None:
-            if type(extensions) is not dict:
-                return _EXTENSIONS
-            # A hash would make the upstream run a document that nobody here has read (G29, G30).
-            if "persistedQuery" in extensions:
-                return _PERSISTED
 
     return GraphQLRequest(query, name, b"" if variables is None else orjson.dumps(variables))
 
@@ -149,17 +178,12 @@ _STRICT: Final = json.JSONDecoder(
 """Numbers keep the text that they came with (G53), wrapped so that it is written out as it is."""
 
 
-def _read_slowly(body: bytes) -> GraphQLRequest | Refusal:
-    """The request in JSON that has white space, escapes, other spellings of numbers, or faults."""
+def _read_slowly(body: bytes) -> object:
+    """JSON that has white space, escapes, other spellings of numbers, or faults."""
     try:
-        strict = _STRICT.decode(body.decode("utf-8"))
+        return _STRICT.decode(body.decode("utf-8"))
     except (ValueError, ArithmeticError):  # Decimal does not take every exponent that JSON's grammar does
         return Refusal(Reason.JSON_INVALID, "a member comes twice, or a number has more than one reading")
-
-    if type(strict) is not dict:
-        return _BATCH if type(strict) is list else _NOT_OBJECT
-
-    return _request(strict)
 
 
 def _is_too_deep(value: object) -> bool:

@@ -6,8 +6,11 @@ whether two routes can match one request.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Final
+
+from msgspec.structs import replace
 
 from gateway.core.credential import CredentialKind
 from gateway.core.policy.cors import CorsRules
@@ -16,32 +19,54 @@ from gateway.core.policy.document import (
     CorsChoice,
     CorsEntry,
     DeprecatedEntry,
+    GraphQLEntry,
     PolicyDocument,
     RouteEntry,
     ScopeRule,
     Text,
+    UserRule,
 )
 from gateway.core.policy.faults import Fault, Place, did_you_mean
+from gateway.core.policy.graphql_documents import Manifests
+from gateway.core.policy.graphql_schemas import Schemas
 from gateway.core.policy.hosts import Hosts
 from gateway.core.policy.overlap import Overlap, overlaps
-from gateway.core.policy.requirement import Requirement, ScopeNeed
-from gateway.core.policy.routes import ErrorShape, GraphQLRules, Policy, Route, StatusProfile
+from gateway.core.policy.requirement import (
+    Requirement,
+    Requirements,
+    ScopeNeed,
+    Subject,
+    SubjectPlace,
+    UserRequirement,
+)
+from gateway.core.policy.routes import ErrorShape, GraphQLRules, Policy, Route, SocketRules, StatusProfile
+from gateway.core.reasons import Reason, Refusal
 from gateway.core.scopes import Scope, ScopeRegistry
 
 KINDS_OF_API_KEY: Final = (CredentialKind.API_KEY, CredentialKind.LEGACY_KEY)
 """`api_key` in a policy means both: a legacy key is an API key of an older form."""
 
+KINDS_OF_USER_TOKEN: Final = (CredentialKind.USER_JWT, CredentialKind.USER_OPAQUE)
+"""`user_token` in a policy means both: they differ in who reads them."""
 
-def compile_policy(document: PolicyDocument, revision: str) -> tuple[Policy, list[Fault]]:
-    """The policy that `document` describes, and what is wrong with it; with faults it must not be used."""
-    compiler = _Compiler(document)
+
+def compile_policy(
+    document: PolicyDocument, revision: str, schemas: Mapping[str, bytes] | None = None
+) -> tuple[Policy, list[Fault]]:
+    """The policy that `document` describes, and what is wrong with it; with faults it must not be used.
+
+    `schemas` are the files that `schema_files` and `document_files` name, by their names.
+    """
+    compiler = _Compiler(document, schemas or {})
     return compiler.policy(revision), compiler.faults
 
 
 class _Compiler:
-    def __init__(self, document: PolicyDocument) -> None:
+    def __init__(self, document: PolicyDocument, schemas: Mapping[str, bytes]) -> None:
         self.document = document
         self.faults: list[Fault] = []
+        self.schemas = Schemas(schemas, self.faults)
+        self.manifests = Manifests(schemas, self.faults)
         self.registry = ScopeRegistry(())
         self.used_scopes: set[str] = set()
         self.cors_rules: dict[CorsEntry, CorsRules] = {}
@@ -142,11 +167,23 @@ class _Compiler:
         shape = ErrorShape.PROBLEM if errors is None else errors.shape
         if entry.graphql is not None:
             shape = ErrorShape.GRAPHQL if errors is None else errors.shape
+            schema = self.schemas.of(entry.graphql)
+            transports = self.manifests.transports(entry.graphql.transports, entry.graphql.limits, schema)
+            hashes = transports is not None and transports.persisted
+            if hashes and errors is not None and shape is not ErrorShape.GRAPHQL:
+                self.fault(
+                    errors.place,
+                    "clients that send a hash look for a GraphQL error when it is not known",
+                    "write `errors: graphql`, or take `persisted` out",
+                )
             graphql = GraphQLRules(
                 {field.coordinate.value: self.requirements(field.allow) for field in entry.graphql.fields},
                 entry.graphql.limits,
                 self.requirements(entry.graphql.introspection),
                 StatusProfile.DRAFT_2026 if errors is None else errors.profile,
+                schema,
+                transports,
+                _socket_rules(entry.graphql),
             )
         return Route(
             entry.name.value,
@@ -154,7 +191,7 @@ class _Compiler:
             entry.path.value,
             entry.upstream.value,
             entry.is_public,
-            self.requirements(entry.allow),
+            self.requirements(entry.allow, entry.path.value),
             shape,
             graphql,
             entry.takes_body,
@@ -164,6 +201,8 @@ class _Compiler:
             self.cors(entry),
             self.cors_entry(entry) is CorsChoice.PASS,
             entry.is_websocket,
+            entry.timeouts,
+            entry.assertion,
         )
 
     def cors_entry(self, entry: RouteEntry) -> CorsEntry | CorsChoice | None:
@@ -182,17 +221,46 @@ class _Compiler:
             )
         return rules
 
-    def requirements(self, allow: AllowEntry | None) -> dict[CredentialKind, Requirement]:
-        """What each kind must hold. User tokens are not verified yet, so a rule for them lets nobody in."""
-        if allow is None or allow.api_key is None:
-            return {}
-        requirement = self.requirement(allow.api_key)
-        return {} if requirement is None else dict.fromkeys(KINDS_OF_API_KEY, requirement)
+    def requirements(self, allow: AllowEntry | None, path: str = "") -> Requirements:
+        """What each kind must hold; no kind's rule is ever asked of another."""
+        requirements: Requirements = {}
+        if allow is not None and allow.api_key is not None:
+            requirement = self.requirement(allow.api_key, path)
+            if requirement is not None:
+                requirements |= dict.fromkeys(KINDS_OF_API_KEY, requirement)
+        if allow is not None and allow.user_token is not None:
+            requirements |= dict.fromkeys(KINDS_OF_USER_TOKEN, self.user_requirement(allow.user_token, path))
+        return requirements
 
-    def requirement(self, rule: ScopeRule) -> Requirement | None:
+    def user_requirement(self, rule: UserRule, path: str) -> UserRequirement:
+        if rule.subject is None:
+            return UserRequirement()
+        return UserRequirement(
+            self.subject(rule.subject, path),
+            Refusal(
+                Reason.SUBJECT_FORBIDDEN if self.document.tells_mismatch else Reason.SUBJECT_MISMATCH,
+                f"`{rule.subject.value}` is not the user of the token",
+            ),
+        )
+
+    def subject(self, written: Text, path: str) -> Subject:
+        """Where a request names the caller."""
+        place, _, name = written.value.partition(".")
+        segments = path.split("/")
+        parameter = f"{{{name}}}"
+        # A parameter that the path does not have is a fault already.
+        segment = segments.index(parameter) if place == SubjectPlace.PATH.value and parameter in segments else 0
+        if place == SubjectPlace.VARIABLES.value:
+            what = f"`{written.value}` is what the client says, and a document may be about another"
+            todo = "name the argument that decides, such as `args.id`"
+            self.faults.append(Fault(written.place, what, todo, is_advice=True))
+        return Subject(SubjectPlace(place), name, segment)
+
+    def requirement(self, rule: ScopeRule, path: str) -> Requirement | None:
         needs = [self.need(spelling) for spelling in rule.scopes]
         known = {need.name: need for need in needs if need is not None}
-        return Requirement(tuple(known.values()), rule.any_of) if known else None
+        app = None if rule.app is None else self.subject(rule.app, path)
+        return Requirement(tuple(known.values()), rule.any_of, app) if known else None
 
     def need(self, spelling: Text) -> ScopeNeed | None:
         scope = self.registry.find(spelling.value)
@@ -281,6 +349,13 @@ class _Compiler:
                         is_advice=True,
                     )
                 )
+
+
+def _socket_rules(entry: GraphQLEntry) -> SocketRules | None:
+    """What holds for operations over a WebSocket, where the route takes any."""
+    if entry.websocket is None:
+        return None
+    return SocketRules(replace(entry.limits, subscriptions=True), entry.websocket.value == "init")
 
 
 def _at(place: Place, seen_from: Place) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.core.graphql.limits import GraphQLLimits
 from gateway.core.policy.faults import Place
-from gateway.core.policy.routes import ErrorShape, StatusProfile
+from gateway.core.policy.routes import ErrorShape, RouteTimeouts, StatusProfile
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -30,10 +30,11 @@ class ScopeEntry(msgspec.Struct, frozen=True):
 
 
 class ScopeRule(msgspec.Struct, frozen=True):
-    """`api_key:` the scopes that a key must have: all of them, or any one."""
+    """`api_key:` the scopes that a key must have: all of them, or any one; and where its App must be named."""
 
     scopes: tuple[Text, ...]
     any_of: bool = False
+    app: Text | None = None
 
 
 class UserRule(msgspec.Struct, frozen=True):
@@ -52,10 +53,25 @@ class AllowEntry(msgspec.Struct, frozen=True):
 
 
 class FieldEntry(msgspec.Struct, frozen=True):
-    """The rule of one GraphQL field: a root coordinate or a path below one."""
+    """The rule of one GraphQL field: a root coordinate or a path below one; with a schema, of a type or its field."""
 
     coordinate: Text
     allow: AllowEntry
+
+
+class TransportsEntry(msgspec.Struct, frozen=True):
+    """In which ways a GraphQL route may be asked, beside a POST of one request."""
+
+    get: bool = False
+    persisted: bool = False
+    documents: Text | None = None
+    """The name of the file beside the policy that holds them."""
+    documents_only: bool = False
+    batch: int = 0
+    incremental: bool = False
+    subscriptions: bool = False
+    uploads: bool = False
+    verbatim: bool = False
 
 
 class GraphQLEntry(msgspec.Struct, frozen=True):
@@ -64,6 +80,11 @@ class GraphQLEntry(msgspec.Struct, frozen=True):
     fields: tuple[FieldEntry, ...]
     introspection: AllowEntry | None
     limits: GraphQLLimits
+    schema: Text | None = None
+    """The name of the file beside the policy that holds the SDL."""
+    transports: TransportsEntry | None = None
+    websocket: Text | None = None
+    """Where the credential of a WebSocket may stand: `header` or `init`. None: there is no WebSocket."""
 
 
 class DeprecatedEntry(msgspec.Struct, frozen=True):
@@ -127,6 +148,8 @@ class RouteEntry(msgspec.Struct, frozen=True):
     cors: CorsEntry | CorsChoice | None = None
     """None: as the policy has it for all routes."""
     is_websocket: bool = False
+    timeouts: RouteTimeouts | None = None
+    assertion: str = ""
 
 
 class PolicyDocument(msgspec.Struct, frozen=True):
@@ -143,3 +166,5 @@ class PolicyDocument(msgspec.Struct, frozen=True):
     """Whether any route was written, readable or not."""
     hosts: HostsEntry | None = None
     cors: CorsEntry | CorsChoice | None = None
+    tells_mismatch: bool = False
+    """Another user's data is forbidden, and not as if it were nothing."""

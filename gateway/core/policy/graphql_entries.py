@@ -5,22 +5,34 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from msgspec.structs import replace
+
 from gateway.core.graphql.limits import GraphQLLimits
 from gateway.core.policy.document import FieldEntry, GraphQLEntry, Text
 from gateway.core.policy.faults import nearest
-from gateway.core.policy.rules import GRAPHQL_SUBJECTS, allow_entry
-from gateway.core.policy.tree import Node
+from gateway.core.policy.rules import GRAPHQL_SUBJECTS, allow_entry, texts
+from gateway.core.policy.transport_entries import TRANSPORT_KEYS, transports_entry
+from gateway.core.policy.tree import Listing, Node
 from gateway.core.policy.values import Values, is_secret
 
-GRAPHQL_KEYS: Final = ("fields", "introspection", "limits")
-ROOTS: Final = ("Query", "Mutation")
+GRAPHQL_KEYS: Final = ("fields", "introspection", "limits", "schema", "websocket", *TRANSPORT_KEYS)
+WEBSOCKET_TOKENS: Final = ("header", "init")
+ROOTS: Final = ("Query", "Mutation", "Subscription")
 
-HIGHEST_LIMITS: Final = {"tokens": 20_000, "depth": 50, "aliases": 1_000, "directives": 1_000, "root_fields": 1_000}
+HIGHEST_LIMITS: Final = {
+    "tokens": 20_000, "depth": 50, "aliases": 1_000, "directives": 1_000, "root_fields": 1_000,
+    "introspection_depth": 50, "cost": 100_000_000,
+}  # fmt: skip
 """How far a policy may raise each limit."""
 
-_COORDINATE: Final = re.compile(r"(?:Query|Mutation)(?:\.[_A-Za-z][_0-9A-Za-z]{0,127}){1,20}")
+_FILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.graphqls?")
+"""No folder in it: a schema lies beside its policy."""
+_NAME: Final = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,127}")
+_TYPED: Final = re.compile(rf"{_NAME.pattern}(?:\.{_NAME.pattern}){{0,20}}")
+
+_COORDINATE: Final = re.compile(r"(?:Query|Mutation|Subscription)(?:\.[_A-Za-z][_0-9A-Za-z]{0,127}){1,20}")
 _COLON_MISSING: Final = re.compile(_COORDINATE.pattern + r" +\{")
-_FIELD_OF: Final = {"Query": "Query.user", "Mutation": "Mutation.delete_user"}
+_FIELD_OF: Final = {"Query": "Query.user", "Mutation": "Mutation.delete_user", "Subscription": "Subscription.user"}
 _NAMES: Final = re.compile(r"[_A-Za-z][_0-9A-Za-z]*(?:\.[_A-Za-z][_0-9A-Za-z]*)*")
 
 
@@ -30,9 +42,23 @@ def graphql_entry(values: Values, node: Node, title: str) -> GraphQLEntry | None
     if members is None:
         return None
 
+    schema = None
+    if "schema" in members:
+        rule = "name a file beside the policy that ends in `.graphql`"
+        schema = values.word(members["schema"][1], "schema", _FILE, "api.graphql", rule)
+    transports = transports_entry(values, members)
+    websocket = None
+    if "websocket" in members:
+        key, node_of_websocket = members["websocket"]
+        websocket = values.choice(node_of_websocket, "websocket", WEBSOCKET_TOKENS)
+        if transports is not None and transports.verbatim:
+            values.fault(
+                key.place, "a message over a WebSocket is written anew, never verbatim", "take one of the two out"
+            )
+    subscribes = "websocket" in members or (transports is not None and transports.subscriptions)
     fields: tuple[FieldEntry, ...] = ()
     if "fields" in members:
-        fields = _fields(values, members["fields"][1], title)
+        fields = _fields(values, members["fields"][1], title, "schema" in members, subscribes)
     else:
         values.fault(
             node.place,
@@ -44,10 +70,17 @@ def graphql_entry(values: Values, node: Node, title: str) -> GraphQLEntry | None
     if "introspection" in members:
         introspection = allow_entry(values, members["introspection"][1], "`introspection`", GRAPHQL_SUBJECTS)
     limits = _limits(values, members["limits"][1]) if "limits" in members else GraphQLLimits()
-    return GraphQLEntry(fields, introspection, limits)
+    if transports is not None:
+        limits = replace(
+            limits,
+            incremental=transports.incremental,
+            subscriptions=transports.subscriptions,
+            one_operation=transports.verbatim,
+        )
+    return GraphQLEntry(fields, introspection, limits, schema, transports, websocket)
 
 
-def _fields(values: Values, node: Node, title: str) -> tuple[FieldEntry, ...]:
+def _fields(values: Values, node: Node, title: str, has_schema: bool, subscribes: bool) -> tuple[FieldEntry, ...]:
     entries = values.entries(node, f"`fields` of {title}")
     if entries is None:
         return ()
@@ -62,17 +95,19 @@ def _fields(values: Values, node: Node, title: str) -> tuple[FieldEntry, ...]:
     for coordinate, rule in entries:
         if is_secret(coordinate.value):
             continue  # `check_secrets` has said so, without quoting it
-        is_coordinate = _is_coordinate(values, coordinate)
+        is_coordinate = _is_coordinate(values, coordinate, has_schema, subscribes)
         if not is_coordinate and (coordinate.value.capitalize() in ROOTS or _NAMES.fullmatch(coordinate.value) is None):
             continue  # what follows is no rule then, and what would be said of it would mislead
         allow = allow_entry(values, rule, f"`{coordinate.value}`", GRAPHQL_SUBJECTS)
         if is_coordinate and allow is not None:
             fields.append(FieldEntry(coordinate, allow))
 
-    roots = {root_of(coordinate.value) for coordinate, _ in entries if coordinate.value.count(".") == 1}
+    roots = {coordinate.value for coordinate, _ in entries if coordinate.value.count(".") < 2}
     for coordinate, _ in entries:
         root = root_of(coordinate.value)
-        if _COORDINATE.fullmatch(coordinate.value) and root not in roots:
+        is_ruled = root in roots or (has_schema and root.partition(".")[0] in roots)
+        is_path = coordinate.value.count(".") > 1 if has_schema else _COORDINATE.fullmatch(coordinate.value) is not None
+        if is_path and not is_ruled:
             values.fault(
                 coordinate.place,
                 f"`{coordinate.value}` can never be reached, because `{root}` has no rule and is refused",
@@ -86,12 +121,13 @@ def root_of(coordinate: str) -> str:
     return ".".join(coordinate.split(".")[:2])
 
 
-def _is_coordinate(values: Values, coordinate: Text) -> bool:
-    """Whether the key of a rule names a field by its path from `Query` or `Mutation`."""
+def _is_coordinate(values: Values, coordinate: Text, has_schema: bool, subscribes: bool) -> bool:
+    """Whether the key of a rule names a field by its path from a root type, or by what a schema has."""
     written = coordinate.value
     first, _, rest = written.partition(".")
-    if _COORDINATE.fullmatch(written):
-        if not rest.startswith("__"):
+    shape = _TYPED if has_schema and (subscribes or first != "Subscription") else _COORDINATE
+    if shape.fullmatch(written) and (first != "Subscription" or subscribes):
+        if not rest.startswith("__") and not first.startswith("__"):
             return True
         if rest == "__typename":
             values.fault(coordinate.place, "`__typename` needs no rule: it is free", "take this rule out")
@@ -105,8 +141,12 @@ def _is_coordinate(values: Values, coordinate: Text) -> bool:
         values.fault(
             coordinate.place, f"`{written}` has a wildcard, and there are none", "name each field that is allowed"
         )
-    elif first == "Subscription":
-        values.fault(coordinate.place, "subscriptions are not served", "take this rule out")
+    elif first == "Subscription" and not subscribes:
+        values.fault(
+            coordinate.place,
+            "subscriptions are not served",
+            "add `subscriptions: true` or `websocket: header` below `graphql`, or take this rule out",
+        )
     elif _COLON_MISSING.match(written):
         field = written.partition(" ")[0]
         values.fault(
@@ -140,16 +180,36 @@ def _is_coordinate(values: Values, coordinate: Text) -> bool:
             values.fault(
                 coordinate.place,
                 f"`{written}` names a field by its type, which only a schema could tell",
-                f"write the path from the root, such as `Query.offloads.files.{rest}`",
+                f"add `schema:`, or write the path from the root, such as `Query.offloads.files.{rest}`",
             )
     return False
 
 
 def _limits(values: Values, node: Node) -> GraphQLLimits:
-    members = values.members(node, "`limits`", tuple(HIGHEST_LIMITS)) or {}
-    chosen: dict[str, int] = {}
-    for key, (_, value) in members.items():
+    members = values.members(node, "`limits`", (*HIGHEST_LIMITS, "multipliers")) or {}
+    limits = GraphQLLimits()
+    for key, (name, value) in members.items():
+        if key == "multipliers":
+            limits = replace(limits, multipliers=_multipliers(values, value))
+            if "cost" not in members:
+                values.fault(name.place, "`multipliers` have a part in `cost` alone", "add `cost`, or take them out")
+            continue
         number = values.whole_number(value, key, HIGHEST_LIMITS[key])
         if number is not None:
-            chosen[key] = number
-    return GraphQLLimits(**chosen)
+            limits = replace(limits, **{key: number})
+    return limits
+
+
+def _multipliers(values: Values, node: Node) -> tuple[str, ...]:
+    if not isinstance(node, Listing) or not node.items:
+        values.fault(
+            node.place, "`multipliers` must be a list of arguments", "write it as `multipliers: [first, last]`"
+        )
+        return ()
+    names = texts(values, node, "multipliers", "first")
+    for name in names:
+        if _NAME.fullmatch(name.value) is None:
+            values.fault(
+                name.place, f"`{name.value}` cannot be the name of an argument", "write a name such as `first`"
+            )
+    return tuple(name.value for name in names)

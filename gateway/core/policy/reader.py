@@ -31,7 +31,7 @@ from gateway.core.scopes import SCOPE_NAME
 
 VERSION: Final = "1"
 
-FILE_KEYS: Final = ("version", "hosts", "errors", "cors", "scopes", "routes")
+FILE_KEYS: Final = ("version", "hosts", "errors", "cors", "subject_mismatch", "scopes", "routes")
 SCOPE_KEYS: Final = ("means", "aliases", "sensitive", "only_for")
 
 _FEATURE: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -48,6 +48,8 @@ def read_policy(files: Sequence[Node]) -> tuple[PolicyDocument, list[Fault]]:
     hosts: HostsEntry | None = None
     cors: CorsEntry | CorsChoice | None = None
     cors_key: Text | None = None
+    mismatch_key: Text | None = None
+    tells_mismatch = False
     has_routes = False
     for file in files:
         values.check_secrets(file)
@@ -71,6 +73,12 @@ def read_policy(files: Sequence[Node]) -> tuple[PolicyDocument, list[Fault]]:
                 _said_already(values, key, cors_key.place)
             else:
                 cors_key, cors = key, cors_entry(values, node)
+        if "subject_mismatch" in members:
+            key, node = members["subject_mismatch"]
+            if mismatch_key is not None:
+                _said_already(values, key, mismatch_key.place)
+            else:
+                mismatch_key, tells_mismatch = key, _tells_mismatch(values, node)
         if "scopes" in members:
             for name, node in values.entries(members["scopes"][1], "`scopes`") or ():
                 scope = _scope(values, name, node)
@@ -88,7 +96,7 @@ def read_policy(files: Sequence[Node]) -> tuple[PolicyDocument, list[Fault]]:
                     routes.append(route)
 
     document = PolicyDocument(
-        tuple(scopes), tuple(routes), tuple(names), errors, files[0].place, has_routes, hosts, cors
+        tuple(scopes), tuple(routes), tuple(names), errors, files[0].place, has_routes, hosts, cors, tells_mismatch
     )
     return document, values.faults
 
@@ -98,6 +106,18 @@ def _said_already(values: Values, key: Text, before: Place) -> None:
     values.fault(
         key.place, f"`{key.value}` is said already, in {before.file} on line {before.line}", "keep one of the two"
     )
+
+
+def _tells_mismatch(values: Values, node: Node) -> bool:
+    """Whether users are told that something is another's."""
+    if not isinstance(node, Scalar) or node.text not in ("403", "404"):
+        values.fault(
+            node.place,
+            "`subject_mismatch` must be 404 or 403",
+            "write `subject_mismatch: 403` to tell users that something is another user's, or leave it out",
+        )
+        return False
+    return node.text == "403"
 
 
 def _check_version(values: Values, file: Node, node: Node | None) -> None:

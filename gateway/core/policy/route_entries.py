@@ -20,12 +20,13 @@ from gateway.core.policy.graphql_entries import graphql_entry
 from gateway.core.policy.patterns import Complaint, Pattern, read_pattern
 from gateway.core.policy.routes import UNMATCHED, ErrorShape, StatusProfile
 from gateway.core.policy.rules import ANYONE, REST_SUBJECTS, allow_entry, check_subject, is_open_to_every_user
+from gateway.core.policy.timeout_entries import TIMEOUT_KEYS, timeouts_entry
 from gateway.core.policy.tree import Mapping, Node, Scalar
 from gateway.core.policy.values import Meant, Values, is_secret, says_nothing
 
 ROUTE_KEYS: Final = (
-    "name", "match", "upstream", "allow", "graphql", "errors", "deprecated", "body", "body_limit", "cors",
-    "websocket",
+    "name", "match", "upstream", "allow", "graphql", "errors", "deprecated", "body", "body_limit", "timeout",
+    "cors", "websocket", "assertion",
 )  # fmt: skip
 DEPRECATED_KEYS: Final = ("since", "sunset", "link", "replacement")
 ERRORS: Final[dict[str, tuple[ErrorShape, StatusProfile]]] = {
@@ -45,6 +46,7 @@ _ROUTE_NAME: Final = re.compile(r"(?=.{1,64}\Z)[a-z][a-z0-9_]*(?:[.-][a-z0-9_]+)
 _ROUTE_NAME_RULE: Final = "use small letters, digits and `_`, in parts joined by dots"
 _UPSTREAM_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _YEAR: Final = re.compile(r"[0-9]+\Z")
+_AUDIENCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 _LINK: Final = re.compile(r"https?://[0-9A-Za-z._~:/?#@!$&'()*+,=%-]{1,500}")
 
 # Words that stand elsewhere, or that other tools use, and what they are called here.
@@ -58,6 +60,11 @@ _MEANT: Final[dict[str, Meant]] = {
     **dict.fromkeys(("fields", "limits", "introspection"), Meant("graphql", "write it below `graphql`")),
     **dict.fromkeys(("sunset", "replacement"), Meant("deprecated", "write it below `deprecated`")),
     **dict.fromkeys(CORS_KEYS, Meant("cors", "write it below `cors`")),
+    **dict.fromkeys(TIMEOUT_KEYS, Meant("timeout", "write it below `timeout`")),
+    "deadline": Meant("timeout", "write `timeout`, in seconds: `timeout: 10`"),
+    **dict.fromkeys(
+        ("audience", "aud", "jwt"), Meant("assertion", "write `assertion`, with the audience: `assertion: orders`")
+    ),
 }
 _ANYONE_MEANT: Final = (ANYONE, "public", "everyone", "everybody", "any", "all", "none", "*")
 
@@ -109,13 +116,17 @@ def route_entry(values: Values, node: Node) -> RouteEntry | None:
     takes_body, body_limit_bytes = _body(values, members, method)
     cors = _cors(values, members, method) if "cors" in members else None
     is_websocket = "websocket" in members and _is_websocket(values, members, method)
+    timeouts = timeouts_entry(values, members["timeout"][1]) if "timeout" in members else None
+    assertion = _assertion(values, members)
 
     if "graphql" in members:
         _check_graphql(values, title, members, pattern)
     elif errors is not None and errors.shape is ErrorShape.GRAPHQL:
         values.fault(errors.place, f"{title} is not a GraphQL route", "use `problem` or `platform`, or add `graphql:`")
     if pattern is not None and allow is not None and allow.user_token is not None:
-        check_subject(values, allow.user_token, pattern.parameters)
+        check_subject(values, allow.user_token.subject, pattern.parameters)
+    if pattern is not None and allow is not None and allow.api_key is not None:
+        check_subject(values, allow.api_key.app, pattern.parameters)
     if pattern is not None:
         _advise(values, title, pattern, path, is_public, allow)
 
@@ -123,7 +134,7 @@ def route_entry(values: Values, node: Node) -> RouteEntry | None:
         return None
     return RouteEntry(
         name, pattern.method, path, pattern.parameters, upstream, is_public, allow, errors, graphql, deprecated,
-        takes_body, body_limit_bytes, cors, is_websocket,
+        takes_body, body_limit_bytes, cors, is_websocket, timeouts, assertion,
     )  # fmt: skip
 
 
@@ -293,9 +304,28 @@ def _cors(values: Values, members: _Members, method: str) -> CorsEntry | CorsCho
 def _is_websocket(values: Values, members: _Members, method: str) -> bool:
     key, node = members["websocket"]
     is_websocket = values.flag(node, "websocket") is True
-    if is_websocket and method not in ("GET", ""):
+    if is_websocket and "graphql" in members:
+        values.fault(
+            key.place,
+            "the messages of a GraphQL WebSocket are read, and are the business of `graphql`",
+            "write `websocket: header` below `graphql`",
+        )
+    elif is_websocket and method not in ("GET", ""):
         values.fault(key.place, "a WebSocket is opened by `GET` alone", "take `websocket` out, or match `GET`")
     return is_websocket
+
+
+def _assertion(values: Values, members: _Members) -> str:
+    if "assertion" not in members:
+        return ""
+    audience = values.word(
+        members["assertion"][1],
+        "assertion",
+        _AUDIENCE,
+        "orders",
+        "write the audience that the upstream expects: letters, digits, `.`, `_`, `:`, `/` and `-`, 128 at most",
+    )
+    return "" if audience is None else audience.value
 
 
 def _advise(

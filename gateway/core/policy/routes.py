@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
-from gateway.core.credential import CredentialKind
 from gateway.core.graphql.limits import GraphQLLimits
+from gateway.core.graphql.schema import Schema
+from gateway.core.graphql.transports import Transports
 from gateway.core.policy.cors import CorsRules
 from gateway.core.policy.hosts import Hosts
-from gateway.core.policy.requirement import Requirement
+from gateway.core.policy.requirement import Requirements
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.scopes import ScopeRegistry
 
@@ -42,16 +43,46 @@ class StatusProfile(Enum):
     LEGACY_200 = "legacy-200"
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class SocketRules:
+    """What holds for operations over a WebSocket, beside the rules of the fields."""
+
+    limits: GraphQLLimits
+    """Those of the route, and a subscription may be chosen."""
+    takes_init_token: bool = False
+    """The credential may stand in `connection_init`, where the request that opens the WebSocket has none."""
+
+
 @dataclass(frozen=True, slots=True)
 class GraphQLRules:
     """What a GraphQL route allows, field by field. A root field that is not in `fields` is refused."""
 
-    fields: dict[str, dict[CredentialKind, Requirement]]
-    """By root coordinate (`Query.user`), or by a path below one (`Query.offloads.files.link`), which adds to it."""
+    fields: dict[str, Requirements]
+    """By root coordinate (`Query.user`), or by a path below one (`Query.offloads.files.link`), which adds to it.
+
+    With a schema also by the type of a field (`OffloadFile.link`), which adds to it as well, or by a whole type
+    (`OffloadFile`), for each of its fields that has no rule of its own.
+    """
     limits: GraphQLLimits
-    introspection: dict[CredentialKind, Requirement]
+    introspection: Requirements
     """Governs `__schema` and `__type`; empty means refused. `__typename` is free."""
     status_profile: StatusProfile
+    schema: Schema | None = None
+    transports: Transports | None = None
+    """None: a POST of one request in JSON, and nothing else."""
+    websocket: SocketRules | None = None
+    """None: no WebSocket may be opened on its path."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RouteTimeouts:
+    """What a route allows its upstream, in seconds; 0 where the configuration decides. It can only allow less."""
+
+    request: float = 0.0
+    response_head: float = 0.0
+    response_idle: float = 0.0
 
 
 @final
@@ -64,7 +95,7 @@ class Route:
     pattern: str
     upstream: str
     is_public: bool
-    allow: dict[CredentialKind, Requirement]
+    allow: Requirements
     """By kind of credential; empty for public routes and for GraphQL routes, which are judged by field."""
     errors: ErrorShape
     graphql: GraphQLRules | None
@@ -78,7 +109,11 @@ class Route:
     passes_preflight: bool = False
     """The upstream speaks CORS itself: it is sent preflights, and its own lines are passed on."""
     is_websocket: bool = False
-    """A request for a WebSocket is let through, when its opening is allowed; what follows is not looked at."""
+    """A request for a WebSocket is let through, when its opening is allowed; what messages say is not looked at."""
+    timeouts: RouteTimeouts | None = None
+    """None: as the configuration has them."""
+    assertion: str = ""
+    """The audience of the signed assertion that its upstream is sent; empty: it is sent none."""
 
 
 METHODS: Final = (b"DELETE", b"GET", b"OPTIONS", b"PATCH", b"POST", b"PUT")
@@ -97,11 +132,10 @@ _DOTTED: Final = frozenset((b".", b".."))
 
 def is_parameter_value(segment: bytes) -> bool:
     """Whether a `{parameter}` takes this segment: 1 to 128 unreserved bytes, and never `.` or `..` (B22)."""
-    return (
-        0 < len(segment) <= MAX_PARAMETER_BYTES
-        and not segment.translate(None, PARAMETER_BYTES)
-        and segment not in _DOTTED
-    )
+    if not 0 < len(segment) <= MAX_PARAMETER_BYTES:
+        return False
+    # Most are letters and digits alone, which is said in a quarter of the time.
+    return segment.isalnum() or (not segment.translate(None, PARAMETER_BYTES) and segment not in _DOTTED)
 
 
 class _Node:
@@ -134,10 +168,40 @@ def _walk(node: _Node, segments: list[bytes], at: int) -> Route | None:
     return node.route
 
 
+def _serves(route: Route, method: bytes) -> bool:
+    """Whether `route`, found for `method`, answers it: a GraphQL route does not everything that it is found for."""
+    if route.graphql is None or method == route.method:
+        return True
+    transports = route.graphql.transports
+    return method == b"GET" and transports is not None and transports.get
+
+
+def _insert(node: _Node, route: Route) -> None:
+    for segment in route.pattern.encode("ascii").split(b"/")[1:]:
+        if segment.startswith(b"{"):
+            if node.parameter is None:
+                node.parameter = _Node()
+            node = node.parameter
+        else:
+            node = node.literals.setdefault(segment, _Node())
+    node.route = route
+
+
 class Policy:
     """A compiled policy: immutable, and swapped whole by a reload."""
 
-    __slots__ = ("_exact", "_tries", "errors", "has_cors", "hosts", "revision", "routes", "scopes", "upstreams")
+    __slots__ = (
+        "_exact",
+        "_sockets",
+        "_tries",
+        "errors",
+        "has_cors",
+        "hosts",
+        "revision",
+        "routes",
+        "scopes",
+        "upstreams",
+    )
 
     def __init__(
         self,
@@ -157,8 +221,19 @@ class Policy:
         self.upstreams = frozenset(route.upstream for route in self.routes)
         self._exact: dict[bytes, dict[bytes, Route]] = {}
         self._tries: dict[bytes, _Node] = {}
+        self._sockets: _Node | None = None
+        """GraphQL routes on which WebSockets are opened: by GET, whatever the method of their requests is."""
+        takes_sockets = any(route.graphql.websocket is not None for route in self.routes if route.graphql is not None)
+        takes_get = any(_serves(route, b"GET") for route in self.routes if route.graphql is not None)
         for route in self.routes:
-            self._place(route)
+            self._place(route, route.method)
+            if takes_sockets and route.graphql is not None:
+                # Those that take none as well, for the same reason.
+                self._sockets = self._sockets or _Node()
+                _insert(self._sockets, route)
+            if takes_get and route.graphql is not None:
+                # Those that take no GET as well: it is refused there, and not left to a wider route.
+                self._place(route, b"GET")
         # RFC 9110 9.3.2: HEAD is GET without the content, so it is allowed to whom GET is.
         if b"GET" in self._exact:
             self._exact[b"HEAD"] = self._exact[b"GET"]
@@ -185,6 +260,10 @@ class Policy:
 
         return self._no_route(path)
 
+    def socket_route_for(self, path: bytes) -> Route | None:
+        """The GraphQL route at a canonical path, where any route of the policy opens WebSockets of GraphQL."""
+        return None if self._sockets is None else _walk(self._sockets, path.split(b"/"), 1)
+
     def cors_routes(self, path: bytes) -> dict[bytes, Route]:
         """The routes of a path that answer to pages of other origins, by method."""
         segments = path.split(b"/")
@@ -193,35 +272,28 @@ class Policy:
             route = self._exact.get(method, {}).get(path)
             if route is None and method in self._tries:
                 route = _walk(self._tries[method], segments, 1)
-            if route is not None and (route.cors is not None or route.passes_preflight):
+            if route is not None and _serves(route, method) and (route.cors is not None or route.passes_preflight):
                 found[method] = route
         return found
 
-    def _place(self, route: Route) -> None:
+    def _place(self, route: Route, method: bytes) -> None:
         path = route.pattern.encode("ascii")
         if not route.parameters:
-            self._exact.setdefault(route.method, {})[path] = route
+            self._exact.setdefault(method, {})[path] = route
             return
 
-        node = self._tries.setdefault(route.method, _Node())
-        for segment in path.split(b"/")[1:]:
-            if segment.startswith(b"{"):
-                if node.parameter is None:
-                    node.parameter = _Node()
-                node = node.parameter
-            else:
-                node = node.literals.setdefault(segment, _Node())
-        node.route = route
+        _insert(self._tries.setdefault(method, _Node()), route)
 
     def _no_route(self, path: bytes) -> Refusal:
         """404, or 405 with the methods that this path does have (RFC 9110 15.5.6)."""
         segments = path.split(b"/")
-        methods = [
-            method.decode("ascii")
-            for method in sorted({*self._exact, *self._tries})
-            if path in self._exact.get(method, {})
-            or (method in self._tries and _walk(self._tries[method], segments, 1) is not None)
-        ]
+        methods: list[str] = []
+        for method in sorted({*self._exact, *self._tries}):
+            route = self._exact.get(method, {}).get(path)
+            if route is None and method in self._tries:
+                route = _walk(self._tries[method], segments, 1)
+            if route is not None and _serves(route, method):
+                methods.append(method.decode("ascii"))
         if not methods:
             return Refusal(Reason.ROUTE_UNKNOWN)
         return Refusal(Reason.METHOD_NOT_ALLOWED, allowed_methods=tuple(methods))

@@ -13,6 +13,7 @@ from gateway.core.policy.values import Meant, Values, says_nothing
 ANYONE: Final = "anyone"
 KINDS: Final = ("api_key", "user_token")
 QUANTIFIERS: Final = ("all", "any")
+API_KEY_KEYS: Final = (*QUANTIFIERS, "scope", "app")
 
 REST_SUBJECTS: Final = ("path", "query")
 GRAPHQL_SUBJECTS: Final = ("args", "variables")
@@ -57,13 +58,16 @@ def allow_entry(values: Values, node: Node, what: str, subjects: tuple[str, ...]
         values.fault(node.place, f"{what} names no kind of token, so nobody may", "add one, such as `api_key: SCOPE`")
         return None
 
-    api_key = _scope_rule(values, members["api_key"][1]) if "api_key" in members else None
+    api_key = _scope_rule(values, members["api_key"][1], subjects) if "api_key" in members else None
     user_token = _user_rule(values, members["user_token"][1], subjects) if "user_token" in members else None
     return AllowEntry(node.place, api_key, user_token)
 
 
-def _scope_rule(values: Values, node: Node) -> ScopeRule | None:
-    """One scope, or `{all: [...]}`, or `{any: [...]}`. Never none: that would open what it seems to close (J7)."""
+def _scope_rule(values: Values, node: Node, subjects: tuple[str, ...]) -> ScopeRule | None:
+    """One scope, or `{all: [...]}`, `{any: [...]}` or `{scope: X}`, these with `app` or without.
+
+    Never none: that would open what it seems to close (J7).
+    """
     if isinstance(node, Scalar):
         scope = values.text(node, "api_key", "USER_READ")
         return None if scope is None else ScopeRule((scope,))
@@ -80,20 +84,28 @@ def _scope_rule(values: Values, node: Node) -> ScopeRule | None:
         _no_scopes(values, node, "api_key")
         return None
 
-    members = values.members(node, "`api_key`", QUANTIFIERS)
+    members = values.members(node, "`api_key`", API_KEY_KEYS)
     if members is None or len(members) != len(node.entries):
         return None
+    app = None
+    if "app" in members:
+        app = _place_of(values, members.pop("app")[1], "app", "App's", "app_id", subjects)
+        if app is None:
+            return None
     if len(members) != 1:
         values.fault(
             node.place,
-            "`api_key` needs one of `all` and `any`",
+            "`api_key` needs one of `all`, `any` and `scope`",
             "write one scope, or `{all: [A, B]}`, or `{any: [A, B]}`",
         )
         return None
 
     ((quantifier, (_, listing)),) = members.items()
+    if quantifier == "scope":
+        scope = values.text(listing, "scope", "USER_READ")
+        return None if scope is None else ScopeRule((scope,), app=app)
     scopes = _scopes(values, quantifier, listing)
-    return None if scopes is None else ScopeRule(scopes, any_of=quantifier == "any")
+    return None if scopes is None else ScopeRule(scopes, quantifier == "any", app)
 
 
 def _scopes(values: Values, quantifier: str, node: Node) -> tuple[Text, ...] | None:
@@ -141,31 +153,38 @@ def _user_rule(values: Values, node: Node, subjects: tuple[str, ...]) -> UserRul
     if "subject" not in members:
         return UserRule(node.place)
 
-    subject = values.text(members["subject"][1], "subject", example)
-    if subject is None:
+    subject = _place_of(values, members["subject"][1], "subject", "user's", "user_id", subjects)
+    return None if subject is None else UserRule(node.place, subject)
+
+
+def _place_of(values: Values, node: Node, key: str, whose: str, name: str, subjects: tuple[str, ...]) -> Text | None:
+    """Where an id stands in a request."""
+    example = f"{subjects[0]}.{name}"
+    written = values.text(node, key, example)
+    if written is None:
         return None
-    match = _SUBJECT.fullmatch(subject.value)
+    match = _SUBJECT.fullmatch(written.value)
     if match is None or match.group(1) not in subjects:
         ways = " or ".join(f"`{place}.NAME`" for place in subjects)
         values.fault(
-            subject.place,
-            f"`{subject.value}` does not say where the user's id stands",
-            f"write {ways}, such as `subject: {example}`",
+            written.place,
+            f"`{written.value}` does not say where the {whose} id stands",
+            f"write {ways}, such as `{key}: {example}`",
         )
         return None
-    return UserRule(node.place, subject)
+    return written
 
 
-def check_subject(values: Values, rule: UserRule, parameters: tuple[str, ...]) -> None:
-    """Refuses a subject that names a path parameter which the route does not have."""
-    if rule.subject is None:
+def check_subject(values: Values, written: Text | None, parameters: tuple[str, ...]) -> None:
+    """Refuses a subject, or an App, that is said to stand in a path parameter which the route does not have."""
+    if written is None:
         return
-    place, _, name = rule.subject.value.partition(".")
+    place, _, name = written.value.partition(".")
     if place != "path" or name in parameters:
         return
     have = ", ".join(f"`path.{parameter}`" for parameter in parameters)
     values.fault(
-        rule.subject.place,
+        written.place,
         f"the path has no parameter `{name}`",
         f"use {have}" if have else "add the parameter to `match`, such as `/users/{user_id}`",
     )

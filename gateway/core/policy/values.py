@@ -20,6 +20,11 @@ _NUMBER: Final = re.compile(
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NOTHING: Final = ("", "~", "null", "Null", "NULL")
 
+_SECONDS: Final = re.compile(r"(?:0|[1-9][0-9]{0,4})(?:\.[0-9]{1,3})?")
+SHORTEST_SECONDS: Final = 0.1
+LONGEST_SECONDS: Final = 86_400
+"""A day, as in the configuration."""
+
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,8})(B|KiB|MiB|GiB)")
 _UNITS: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
@@ -118,6 +123,19 @@ class Values:
             node.place,
             f"`{key}` must be a whole number from 1 to {highest}{_but_is(node)}",
             f"write it in digits, such as `{key}: {min(highest, 10)}`",
+        )
+        return None
+
+    def seconds(self, node: Node, key: str) -> float | None:
+        """A number of seconds, with a fraction or without."""
+        if isinstance(node, Scalar) and node.is_plain and _SECONDS.fullmatch(node.text):
+            number = float(node.text)
+            if SHORTEST_SECONDS <= number <= LONGEST_SECONDS:
+                return number
+        self.fault(
+            node.place,
+            f"`{key}` must be seconds from {SHORTEST_SECONDS:g} to {LONGEST_SECONDS}{_but_is(node)}",
+            f"write them in digits, such as `{key}: 10`, or leave it out",
         )
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gateway.core.credential import Credential, CredentialKind, KeyId, digest_of
+from gateway.core.credential import Credential, CredentialKind, KeyId, TokenText, digest_of
 from gateway.core.reasons import Refusal
 
 # Lower case only, so that one key has one spelling (D18, E7).
@@ -17,3 +17,10 @@ def read(token: bytes) -> Credential | Refusal | None:
     if SHAPE.fullmatch(token) is None:
         return None
     return Credential(CredentialKind.LEGACY_KEY, KeyId(""), digest_of(token))
+
+
+def read_with_text(token: bytes) -> Credential | Refusal | None:
+    """As `read`, where a token that the store does not know may be a user's: then its issuer is asked about it."""
+    if SHAPE.fullmatch(token) is None:
+        return None
+    return Credential(CredentialKind.LEGACY_KEY, KeyId(""), digest_of(token), TokenText(token))

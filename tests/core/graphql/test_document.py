@@ -6,14 +6,16 @@ import json
 from collections.abc import Callable
 
 import pytest
-from graphql.language import parse, print_ast
+from graphql import get_introspection_query
+from graphql.language import DefinitionNode, parse, print_ast
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.core.graphql.document import DocumentCache, has_more_tokens, read_document
+from gateway.core.graphql.document import LEAST_BYTES, DocumentCache, has_more_tokens, read_document
 from gateway.core.graphql.limits import GraphQLLimits
 from gateway.core.graphql.request import GraphQLRequest
+from gateway.core.graphql.schema import Schema, read_schema
 from gateway.core.graphql.selection import MAX_UNFOLDED, Selection
 from gateway.core.reasons import Reason, Refusal
 
@@ -331,6 +333,19 @@ def test_what_is_selected_is_what_a_plain_walk_finds(query: str) -> None:
 
 
 @given(DOCUMENTS)
+def test_what_is_sent_parses_to_what_was_read(query: str) -> None:
+    # G53
+    def by_name(text: str) -> dict[str, DefinitionNode]:
+        definitions = parse(text, no_location=True).definitions
+        return {print_ast(definition).partition("{")[0]: definition for definition in definitions}
+
+    read_anew, came = by_name(json.loads(selected(query, limits=WIDE).document)), by_name(query)
+
+    assert "query Q " in read_anew
+    assert all(came[name] == definition for name, definition in read_anew.items())
+
+
+@given(DOCUMENTS)
 def test_tokens_are_counted_as_the_parser_counts_them(query: str) -> None:
     count = parse(query, no_location=True).token_count
 
@@ -422,6 +437,102 @@ def test_the_cache_is_bounded_by_bytes_and_gives_them_back() -> None:
     assert 0 < len(cache) < 5
     cache.selection(request(f'{{a(x: "{"y" * 30_000}")}}'), LIMITS)
     assert (len(cache), cache.bytes_held) == (0, 0)
+
+
+def test_where_memory_is_short_the_cache_lets_go_of_the_half_that_is_less_recently_used() -> None:
+    cache = DocumentCache()
+    texts = [f'{{a(x: "{number}{"y" * 100_000}")}}' for number in range(40)]
+    read = [cache.selection(request(text), LIMITS) for text in texts]
+    held = cache.bytes_held
+
+    cache.shrink()
+
+    assert held // 2 - 210_000 < cache.bytes_held <= held // 2
+    assert cache.selection(request(texts[39]), LIMITS) is read[39]
+    assert cache.selection(request(texts[0]), LIMITS) is not read[0]
+    for _ in range(3):
+        cache.shrink()
+    assert 900_000 < cache.bytes_held <= LEAST_BYTES
+
+
+def test_an_app_that_sends_many_documents_forgets_none_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    # G56
+    cache = DocumentCache(max_entries=40)
+    ours = [cache.selection(request(f"{{a{number}}}"), LIMITS, app="ours") for number in range(15)]
+
+    for number in range(1000):
+        cache.selection(request(f"{{b{number}}}"), LIMITS, app="flood")
+        cache.selection(request(f"{{b{number}}}"), LIMITS, app="flood")
+    for number in range(8):
+        cache.selection(request(f"{{c{number}}}"), LIMITS, app=f"other-{number % 4}")
+
+    assert len(cache) == 40
+    monkeypatch.setattr("gateway.core.graphql.document.read_document", None)
+    assert [cache.selection(request(f"{{a{number}}}"), LIMITS, app="x") for number in range(15)] == ours
+    assert isinstance(cache.selection(request("{b999}"), LIMITS, app="ours"), Selection)
+
+
+def test_an_app_of_which_nothing_is_held_leaves_nothing_behind() -> None:
+    cache = DocumentCache(max_entries=1)
+    for number in range(100):
+        cache.selection(request("{a}" if number % 2 else "{b}"), LIMITS, app=f"app-{number}")
+
+    assert len(cache) == 1
+    assert len(cache._held) == len(cache._orders) == 1
+
+
+def test_a_schema_makes_another_entry() -> None:
+    cache = DocumentCache()
+    one, other = read_schema("type Query {a: Int}"), read_schema("type Query {b: Int}")
+    assert isinstance(one, Schema)
+    assert isinstance(other, Schema)
+
+    assert isinstance(cache.selection(request("{a}"), LIMITS), Selection)
+    assert isinstance(cache.selection(request("{a}"), LIMITS, one), Selection)
+    assert isinstance(cache.selection(request("{a}"), LIMITS, other), Refusal)
+    assert len(cache) == 3
+
+
+def test_a_cost_weighs_in_what_is_held() -> None:
+    light, heavy = DocumentCache(), DocumentCache()
+    text = request("query ($n: Int) {a(first: $n) {b}}")
+    light.selection(text, LIMITS)
+    heavy.selection(text, replace(LIMITS, cost=100))
+
+    assert light.bytes_held < heavy.bytes_held
+
+
+STANDARD = get_introspection_query(input_value_deprecation=True, specified_by_url=True)
+
+
+def test_the_usual_introspection_is_within_its_own_depth_and_not_in_that_of_data() -> None:
+    # G41
+    assert isinstance(read(STANDARD, limits=GraphQLLimits(depth=2)), Selection)
+    assert refused(STANDARD, limits=GraphQLLimits(introspection_depth=13)) == (
+        Reason.GRAPHQL_LIMIT_EXCEEDED,
+        "over the limit of `introspection_depth`",
+    )
+
+
+@pytest.mark.parametrize("field", ["fields", "interfaces", "possibleTypes", "inputFields"])
+def test_lists_of_the_schema_may_not_multiply_without_end(field: str) -> None:
+    # G41
+    def nested(times: int) -> str:
+        step = f"{field} {{type {{"
+        return "{__schema {types {" + step * times + "name" + "}}" * times + "}}}"
+
+    assert isinstance(read(nested(3)), Selection)
+    assert refused(nested(4))[1] == "over the limit of `introspection_depth`"
+    assert refused(nested(4).replace("__schema {types", "__type(name: 1) {...F}} fragment F on __Type {a").removesuffix(
+        "}"))[1] == "over the limit of `introspection_depth`"  # fmt: skip
+    assert isinstance(read("{" + f"{field} {{" * 6 + "a" + "}" * 7), Selection)
+
+
+def test_a_field_below_a_fragment_has_its_introspection_depth() -> None:
+    query = "{...F} fragment F on Query {__schema " + deep(5) + "}"
+
+    assert isinstance(read(query, limits=GraphQLLimits(introspection_depth=6, depth=1)), Selection)
+    assert refused(query, limits=GraphQLLimits(introspection_depth=5))[1] == "over the limit of `introspection_depth`"
 
 
 def test_an_operation_name_of_any_length_is_not_kept() -> None:

@@ -7,8 +7,9 @@ import pytest
 from gateway.core.credential import CredentialKind
 from gateway.core.graphql.limits import GraphQLLimits
 from gateway.core.policy.faults import Place, did_you_mean, listed
-from gateway.core.policy.requirement import Requirement, ScopeNeed
-from gateway.core.policy.routes import ErrorShape, Policy, Route, StatusProfile
+from gateway.core.policy.requirement import Requirement, ScopeNeed, Subject, SubjectPlace, UserRequirement
+from gateway.core.policy.routes import ErrorShape, Policy, Route, RouteTimeouts, StatusProfile
+from gateway.core.reasons import Reason, Refusal
 from tests.core.policy.support import advice_on, compiled
 
 SCOPES = """\
@@ -21,6 +22,7 @@ routes:
 READ = ScopeNeed("READ", frozenset(("READ", "r.read", "read")))
 WRITE = ScopeNeed("WRITE", frozenset(("WRITE",)), "engagement")
 KINDS = (CredentialKind.API_KEY, CredentialKind.LEGACY_KEY)
+USER_KINDS = (CredentialKind.USER_JWT, CredentialKind.USER_OPAQUE)
 
 
 def only_route(text: str) -> Route:
@@ -49,7 +51,6 @@ def test_a_public_route_asks_for_nothing() -> None:
         ("{api_key: {all: [READ, WRITE]}}", Requirement((READ, WRITE))),
         ("{api_key: {any: [READ, WRITE]}}", Requirement((READ, WRITE), any_of=True)),
         ("{api_key: {all: [READ, r.read]}}", Requirement((READ,))),
-        ("{api_key: READ, user_token: {subject: query.user}}", Requirement((READ,))),
     ],
 )
 def test_an_api_key_rule_covers_legacy_keys_too(rule: str, expected: Requirement) -> None:
@@ -59,11 +60,65 @@ def test_an_api_key_rule_covers_legacy_keys_too(rule: str, expected: Requirement
     assert route.allow == dict.fromkeys(KINDS, expected)
 
 
-def test_a_rule_for_user_tokens_lets_no_key_in() -> None:
-    route = with_keys(allow="{user_token: {}}")
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("{user_token: {}}", UserRequirement()),
+        (
+            "{user_token: {subject: path.user_id}}",
+            UserRequirement(
+                Subject(SubjectPlace.PATH, "user_id", 3),
+                Refusal(Reason.SUBJECT_MISMATCH, "`path.user_id` is not the user of the token"),
+            ),
+        ),
+        (
+            "{user_token: {subject: path.a}}",
+            UserRequirement(
+                Subject(SubjectPlace.PATH, "a", 1),
+                Refusal(Reason.SUBJECT_MISMATCH, "`path.a` is not the user of the token"),
+            ),
+        ),
+        (
+            "{user_token: {subject: query.user}}",
+            UserRequirement(
+                Subject(SubjectPlace.QUERY, "user"),
+                Refusal(Reason.SUBJECT_MISMATCH, "`query.user` is not the user of the token"),
+            ),
+        ),
+    ],
+)
+def test_a_rule_for_user_tokens_covers_both_kinds_and_lets_no_key_in(rule: str, expected: UserRequirement) -> None:
+    # F30
+    route = with_keys(match="GET /{a}/users/{user_id}", allow=rule)
 
     assert not route.is_public
-    assert route.allow == {}
+    assert route.allow == dict.fromkeys(USER_KINDS, expected)
+
+
+def test_a_rule_may_be_for_keys_and_for_users() -> None:
+    route = with_keys(allow="{api_key: READ, user_token: {}}")
+
+    assert route.allow == {
+        **dict.fromkeys(KINDS, Requirement((READ,))),
+        **dict.fromkeys(USER_KINDS, UserRequirement()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("", Reason.SUBJECT_MISMATCH),
+        ("subject_mismatch: 404\n", Reason.SUBJECT_MISMATCH),
+        ("subject_mismatch: 403\n", Reason.SUBJECT_FORBIDDEN),
+    ],
+)
+def test_a_policy_says_whether_users_are_told_that_something_is_anothers(written: str, reason: Reason) -> None:
+    text = "  - {name: a, match: GET /a, upstream: rest, allow: {user_token: {subject: query.user}}}\n"
+    (route,) = compiled(written + SCOPES + text).routes
+
+    rule = route.allow[CredentialKind.USER_JWT]
+    assert isinstance(rule, UserRequirement)
+    assert rule.mismatch.reason is reason
 
 
 @pytest.mark.parametrize(
@@ -136,8 +191,17 @@ def test_a_graphql_route_is_judged_by_field_within_limits() -> None:
     assert route.graphql.fields == {
         "Query.user": dict.fromkeys(KINDS, Requirement((READ,))),
         "Query.user.a.b": dict.fromkeys(KINDS, Requirement((WRITE,))),
-        "Mutation.do": {},
+        "Mutation.do": dict.fromkeys(USER_KINDS, UserRequirement()),
     }
+
+
+def test_a_subject_of_a_graphql_field_is_kept_for_who_compares_it() -> None:
+    route = graphql(graphql="{fields: {Query.a: {user_token: {subject: args.input.id}}}}")
+
+    assert route.graphql is not None
+    rule = route.graphql.fields["Query.a"][CredentialKind.USER_JWT]
+    assert isinstance(rule, UserRequirement)
+    assert rule.subject == Subject(SubjectPlace.ARGS, "input.id")
 
 
 def test_without_a_word_graphql_gets_the_defaults_and_no_introspection() -> None:
@@ -239,7 +303,33 @@ def test_a_scope_without_rules_for_its_spelling_is_offered_when_misspelt() -> No
         compiled(SCOPES + "  - {name: a, match: GET /a, upstream: rest, allow: {api_key: REED}}\n")
 
 
+@pytest.mark.parametrize(
+    ("written", "audience"),
+    [("orders", "orders"), ("https://orders.internal/v2", "https://orders.internal/v2"), ('"orders:eu"', "orders:eu")],
+)
+def test_a_route_says_for_whom_an_assertion_is(written: str, audience: str) -> None:
+    assert with_keys(assertion=written).assertion == audience
+    assert with_keys().assertion == ""
+
+
 def test_a_websocket_is_let_through_where_the_route_says_so() -> None:
     assert with_keys(websocket="true").is_websocket
     assert not with_keys(websocket="false").is_websocket
     assert not with_keys().is_websocket
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("", None),
+        ("10", RouteTimeouts(10.0)),
+        ("2.5", RouteTimeouts(2.5)),
+        ("86400", RouteTimeouts(86_400.0)),
+        ("{request: 0.1}", RouteTimeouts(0.1)),
+        ("{response_head: 5}", RouteTimeouts(0.0, 5.0)),
+        ("{response_idle: 15.125, response_head: 5}", RouteTimeouts(0.0, 5.0, 15.125)),
+        ("{request: 30, response_head: 30, response_idle: 30}", RouteTimeouts(30.0, 30.0, 30.0)),
+    ],
+)
+def test_a_route_says_how_long_its_upstream_may_take(written: str, expected: RouteTimeouts | None) -> None:
+    assert with_keys(timeout=written).timeouts == expected

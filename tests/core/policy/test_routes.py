@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.graphql.limits import GraphQLLimits
 from gateway.core.policy.document import RouteEntry, Text
 from gateway.core.policy.faults import Place
 from gateway.core.policy.overlap import Overlap, overlaps
 from gateway.core.policy.routes import Policy, Route, is_parameter_value
 from gateway.core.reasons import Reason, Refusal
-from tests.core.policy.support import policy_of
+from tests.core.policy.support import compiled, policy_of
 
 PLACE = Place("p.yaml", 1, 1)
 
@@ -224,3 +225,42 @@ def test_options_on_a_graphql_path_bypasses_nothing_and_another_method_does() ->
     assert overlaps((graphql, entry("POST /{any}"))) == []
     assert overlaps((entry("POST /{any}"), graphql)) == []
     assert overlaps((graphql, rest)) == []
+
+
+SOCKETS = """\
+version: 1
+scopes: {READ: {means: read}}
+routes:
+  - {name: wide, match: "POST /{any}/gql", upstream: gql,
+     graphql: {websocket: init, fields: {Query.a: {api_key: READ}}}}
+  - {name: none, match: POST /b/gql, upstream: gql, graphql: {fields: {Query.a: {api_key: READ}}}}
+  - {name: one, match: POST /c/gql, upstream: gql,
+     graphql: {websocket: header, limits: {depth: 3}, fields: {Subscription.a: {api_key: READ}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "takes_init_token"),
+    [(b"/a/gql", "wide", True), (b"/b/gql", "none", None), (b"/c/gql", "one", False), (b"/gql", None, None)],
+)
+def test_g51_a_websocket_goes_to_the_narrowest_graphql_route_or_to_none(
+    path: bytes, name: str | None, takes_init_token: bool | None
+) -> None:
+    route = compiled(SOCKETS).socket_route_for(path)
+
+    assert name == (None if route is None else route.name)
+    rules = None if route is None or route.graphql is None else route.graphql.websocket
+    assert takes_init_token is (None if rules is None else rules.takes_init_token)
+
+
+def test_g39_subscriptions_are_chosen_over_the_websocket_alone() -> None:
+    rules = next(route.graphql for route in compiled(SOCKETS).routes if route.name == "one")
+
+    assert rules is not None
+    assert rules.websocket is not None
+    assert not rules.limits.subscriptions
+    assert rules.websocket.limits == GraphQLLimits(depth=3, subscriptions=True)
+
+
+def test_without_such_routes_no_path_opens_a_websocket_of_graphql() -> None:
+    assert policy_of(["GET /a"]).socket_route_for(b"/a") is None

@@ -96,13 +96,14 @@ def test_names_that_collide_across_files_say_where_the_other_one_stands() -> Non
 
 def test_what_one_file_says_for_all_is_said_once() -> None:
     text = (
-        "version: 1\ncors: pass\nhosts: [{name}.example]\n"
+        "version: 1\ncors: pass\nhosts: [{name}.example]\nsubject_mismatch: 403\n"
         "routes:\n  - {{name: {name}, match: GET /{name}, upstream: rest, allow: anyone}}\n"
     )
 
     assert told_about(("a.yaml", text.format(name="a")), ("b.yaml", text.format(name="b"))) == [
         "b.yaml:2:1: `cors` is said already, in a.yaml on line 2; keep one of the two",
         "b.yaml:3:1: `hosts` is said already, in a.yaml on line 3; keep one of the two",
+        "b.yaml:4:1: `subject_mismatch` is said already, in a.yaml on line 4; keep one of the two",
     ]
 
 

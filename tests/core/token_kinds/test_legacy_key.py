@@ -18,6 +18,17 @@ def test_a_legacy_key_has_no_id_and_is_found_by_its_digest() -> None:
     assert fields_of(expected) == fields_of(legacy_key.read(LEGACY_TOKEN))
 
 
+def test_its_text_is_kept_only_where_it_may_be_a_users_token() -> None:
+    key, either = legacy_key.read(LEGACY_TOKEN), legacy_key.read_with_text(LEGACY_TOKEN)
+
+    assert isinstance(key, Credential)
+    assert isinstance(either, Credential)
+    assert key.text is None
+    assert either.text is not None
+    assert LEGACY_TOKEN == either.text.reveal()
+    assert (key.kind, key.digest) == (either.kind, either.digest)
+
+
 @pytest.mark.parametrize(
     "token",
     # E6, E7, D18
@@ -39,6 +50,7 @@ def test_a_legacy_key_has_no_id_and_is_found_by_its_digest() -> None:
 )
 def test_what_has_another_shape_is_no_legacy_key(token: bytes) -> None:
     assert legacy_key.read(token) is None
+    assert legacy_key.read_with_text(token) is None
 
 
 @given(st.binary(min_size=16, max_size=16), st.integers(0, 31), st.integers(0, 255))

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from gateway.core.credential import Credential, CredentialKind, digest_of
 from gateway.core.reasons import Reason, Refusal
 from gateway.core.target import TARGET_LIMIT_BYTES, canonical_target
-from gateway.core.token_kinds import KINDS, PLACEHOLDERS, TOKEN_LIMIT_BYTES, has_token, masked, read_authorization
+from gateway.core.token_kinds import (
+    _TOKEN_SHAPED,
+    KINDS,
+    PLACEHOLDERS,
+    TOKEN_LIMIT_BYTES,
+    Kinds,
+    has_token,
+    kinds_of,
+    masked,
+    read_authorization,
+)
 from tests.core.samples import API_TOKEN, JWT, LEGACY_TOKEN
 
 
@@ -122,6 +132,60 @@ def test_no_value_raises(value: bytes | None) -> None:
 def test_a_token_is_of_at_most_one_kind(token: bytes) -> None:
     # E8
     assert 1 >= len([read for read in KINDS if read(token) is not None])
+    assert 1 >= len([read for read in kinds_of(jwt=True, opaque=True)[:-1] if read(token) is not None])
+
+
+# -- user tokens
+
+NONE, JWTS = kinds_of(jwt=False, opaque=False), kinds_of(jwt=True, opaque=False)
+OPAQUE, BOTH = kinds_of(jwt=False, opaque=True), kinds_of(jwt=True, opaque=True)
+OPAQUE_TOKEN = b"2YotnFZFEjr1zCsicMWpAA"
+BROKEN_JWT = JWT.rpartition(b".")[0] + b"."
+
+
+@pytest.mark.parametrize(
+    ("kinds", "token", "expected"),
+    [
+        (NONE, JWT, Reason.TOKEN_KIND_UNSUPPORTED),
+        (NONE, OPAQUE_TOKEN, Reason.TOKEN_MALFORMED),
+        (JWTS, JWT, CredentialKind.USER_JWT),
+        (JWTS, OPAQUE_TOKEN, Reason.TOKEN_MALFORMED),
+        (JWTS, BROKEN_JWT, Reason.TOKEN_MALFORMED),
+        (OPAQUE, JWT, Reason.TOKEN_KIND_UNSUPPORTED),
+        (OPAQUE, OPAQUE_TOKEN, CredentialKind.USER_OPAQUE),
+        (BOTH, JWT, CredentialKind.USER_JWT),
+        (BOTH, BROKEN_JWT, Reason.TOKEN_MALFORMED),
+        (BOTH, b"a.b." + b"c" * 20, CredentialKind.USER_OPAQUE),
+        (BOTH, OPAQUE_TOKEN, CredentialKind.USER_OPAQUE),
+        (BOTH, API_TOKEN, CredentialKind.API_KEY),
+        (BOTH, LEGACY_TOKEN, CredentialKind.LEGACY_KEY),
+        (BOTH, LEGACY_TOKEN.upper(), CredentialKind.USER_OPAQUE),
+        (BOTH, OPAQUE_TOKEN + b" x", Reason.TOKEN_MALFORMED),
+        (BOTH, OPAQUE_TOKEN + b", Bearer " + OPAQUE_TOKEN, Reason.CREDENTIAL_REPEATED),
+        (BOTH, b"your_token", Reason.TOKEN_PLACEHOLDER),
+        (BOTH, b"", Reason.CREDENTIAL_EMPTY),
+    ],
+)
+def test_user_tokens_are_read_where_they_are_accepted(
+    kinds: Kinds, token: bytes, expected: CredentialKind | Reason
+) -> None:
+    answer = read_authorization(b"Bearer " + token, kinds)
+
+    assert expected is (answer.kind if isinstance(answer, Credential) else answer.reason)
+
+
+@pytest.mark.parametrize("kinds", [NONE, JWTS, OPAQUE, BOTH])
+def test_the_text_of_a_key_ends_here(kinds: Kinds) -> None:
+    for token in (API_TOKEN, LEGACY_TOKEN):
+        answer = read_authorization(b"Bearer " + token, kinds)
+        assert isinstance(answer, Credential)
+        # 32 hexadecimal digits may be a user's token, where an issuer can be asked.
+        assert (answer.text is not None) == (token is LEGACY_TOKEN and kinds in (OPAQUE, BOTH))
+
+
+@given(TOKENS)
+def test_no_value_raises_where_user_tokens_are_accepted(token: bytes) -> None:
+    assert isinstance(read_authorization(b"Bearer " + token, BOTH), Credential | Refusal)
 
 
 @given(st.sampled_from([API_TOKEN, LEGACY_TOKEN]), st.data())
@@ -180,6 +244,15 @@ def test_any_canonical_path_can_be_masked(path: bytes) -> None:
         assert masked(path.partition(b"?")[0]).startswith("/")
 
 
+SHORT = st.sampled_from([b"v1", b"a" * 31, b"0" * 31, b"~", b"%C3%A9"])
+LONG = st.sampled_from([b"0" * 32, b"a" * 8 + b"." + b"b" * 20, b"x" * 40, b"-" * 32])
+
+
+@given(st.lists(SHORT | LONG | st.just(b"/")).map(lambda pieces: b"/" + b"".join(pieces)))
+def test_the_quick_look_at_a_path_misses_nothing_that_the_pattern_finds(path: bytes) -> None:
+    assert _TOKEN_SHAPED.sub(b"***", path).decode() == masked(path)
+
+
 # -- time
 
 
@@ -199,7 +272,7 @@ FAST_SECONDS = 0.010
 @pytest.mark.parametrize("piece", [b"a", b"g", b"a.", b"g-", b"-", b".", b" ", b", ", b"{", b"e30.", b"0", b"\xff"])
 def test_reading_takes_time_in_proportion_to_the_value(piece: bytes) -> None:
     for value in (b"Bearer " + piece * (TOKEN_LIMIT_BYTES // len(piece)), piece * (TOKEN_LIMIT_BYTES // len(piece))):
-        assert shortest_time(lambda value=value: read_authorization(value)) < FAST_SECONDS  # type: ignore[misc]
+        assert shortest_time(lambda value=value: read_authorization(value, BOTH)) < FAST_SECONDS  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("piece", [b"a", b"g", b"g-", b"g.", b"aaaaaaaa.", b"a" * 31 + b"/", b"g" * 8 + b".a/", b"0"])

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from gateway.core.facts import FIELD_LIMIT_BYTES, FIELDS_LIMIT
+from gateway.core.reasons import Reason
 from gateway.settings import KeyCacheSettings
 from gateway.wire.limits import HEAD_LIMIT_BYTES
 from tests.support.gateway import RunningGateway, running_gateway
 from tests.support.raw import RawClient, exchange
+from tests.support.recording_upstream import Step
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 TARGET_LIMIT_BYTES = 8192
@@ -244,3 +246,51 @@ def test_k25_whoever_is_turned_away_is_told_when_to_come_back(tmp_path: Path) ->
 
     assert (answer.status, answer.reason) == (503, "overloaded")
     assert answer.header(b"retry-after") == b"1"
+
+
+# -- streams
+
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n"
+
+
+def begun(gateway: RunningGateway, crowd: ExitStack, line: bytes) -> RawClient:
+    """A client whose answer has begun and does not end."""
+    gateway.upstream.script((STREAM, Step.WAIT, Step.CLOSE))
+    client = crowd.enter_context(RawClient(gateway.port))
+    client.send(b"GET /items HTTP/1.1\r\nHost: gateway.test\r\n" + line + b"\r\n")
+    client.read_until(b"data: x\n\n")
+    return client
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_k16_a_caller_with_all_its_streams_may_begin_nothing_and_others_may(tmp_path: Path, count: int) -> None:
+    with running_gateway(tmp_path, max_streams_per_caller=3) as gateway, ExitStack() as crowd:
+        for _ in range(count):
+            begun(gateway, crowd, gateway.keys.a.line)
+        gateway.pass_time(1.1)
+
+        assert gateway.in_flight == count
+        gateway.upstream.script(OK, OK)
+        assert exchange(gateway.port, head_of(gateway)).status == (503 if count == 3 else 200)
+        other = b"GET /items HTTP/1.1\r\nHost: gateway.test\r\n" + gateway.keys.b.line + b"\r\n"
+        assert exchange(gateway.port, other).status == 200
+
+
+def test_k16_streams_beyond_the_limit_are_broken_off_and_a_free_place_can_be_used(tmp_path: Path) -> None:
+    with running_gateway(tmp_path, max_streams_per_caller=3) as gateway, ExitStack() as crowd:
+        clients = [begun(gateway, crowd, gateway.keys.a.line) for _ in range(5)]
+        gateway.pass_time(0.9)
+        assert gateway.in_flight == 5
+        gateway.pass_time(0.2)
+
+        gateway.until(lambda: gateway.in_flight == 3, "the end of two")
+        assert [outcome.reason for outcome in gateway.outcomes] == [Reason.OVERLOADED] * 2
+        refused = exchange(gateway.port, head_of(gateway))
+        assert (refused.status, refused.reason, refused.header(b"retry-after")) == (503, "overloaded", b"1")
+        for client in clients:
+            client.reset()
+        gateway.until(lambda: gateway.in_flight == 0, "the end of all")
+        gateway.pass_time(0.3)
+        gateway.upstream.script(OK)
+        assert exchange(gateway.port, head_of(gateway)).status == 200

@@ -7,98 +7,38 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import Any
+from contextlib import closing
 
 import pytest
 
 from gateway.assembly.keys import open_key_service
 from gateway.core.reasons import Reason, Verdict
 from gateway.core.websocket import accept_of
-from gateway.doors.tunnel import IDLE_SECONDS
 from tests.assembly.test_listening import answer_of, certificate, tls_client
-from tests.support.gateway import POLICY, Key, RunningGateway, running_gateway
-from tests.support.raw import SAFETY_SECONDS, RawClient, read_head
+from tests.support.frames import BINARY, frame
+from tests.support.gateway import RunningGateway
+from tests.support.raw import RawClient, read_head
 from tests.support.rows import Row, get, play, request, with_keys
-
-LIVE = """\
-  - {name: live, match: GET /live, upstream: live, allow: {api_key: READ}, websocket: true}
-  - {name: live.pages, match: GET /pages, upstream: live, allow: anyone, websocket: true,
-     cors: {origins: [https://app.test]}}
-"""
-KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
-HANDSHAKE = (
-    b"Upgrade: websocket",
-    b"Connection: keep-alive, Upgrade",
-    b"Sec-WebSocket-Version: 13",
-    b"Sec-WebSocket-Key: " + KEY,
+from tests.support.websocket import (
+    HANDSHAKE,
+    IDLE_SECONDS,
+    KEY,
+    SAID,
+    SWITCHING,
+    TEXT,
+    Upstream,
+    close_of,
+    ending,
+    fill,
+    opened_gateway,
+    tunnel,
 )
-SWITCHING = (
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\nServer: x\r\n"
-    b"Sec-WebSocket-Accept: " + accept_of(KEY) + b"\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
-)
-TEXT = b"\x81\x05hello"
-GOING_AWAY = b"\x88\x02\x03\xe9"
-NOT_ALLOWED = b"\x88\x02\x03\xf0"
-BROKE = b"\x88\x02\x03\xf3"
 
-
-class Upstream:
-    """A listener whose connections the test plays itself."""
-
-    def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.listener.settimeout(SAFETY_SECONDS)
-        self.legs: list[Leg] = []
-
-    @property
-    def port(self) -> int:
-        return int(self.listener.getsockname()[1])
-
-    def accept(self) -> Leg:
-        accepted, _ = self.listener.accept()
-        accepted.settimeout(SAFETY_SECONDS)
-        self.legs.append(Leg(accepted))
-        return self.legs[-1]
-
-    def close_legs(self) -> None:
-        for leg in self.legs:
-            leg.socket.close()
-        self.legs.clear()
-
-    def is_left_alone(self) -> bool:
-        self.listener.setblocking(False)
-        try:
-            self.listener.accept()[0].close()
-        except BlockingIOError:
-            return True
-        finally:
-            self.listener.settimeout(SAFETY_SECONDS)
-        return False
-
-
-class Leg:
-    """The upstream's end of one connection."""
-
-    def __init__(self, accepted: socket.socket) -> None:
-        self.socket = accepted
-        self.buffer = b""
-
-    def read_until(self, mark: bytes) -> bytes:
-        while mark not in self.buffer:
-            data = self.socket.recv(65536)
-            assert data, self.buffer
-            self.buffer += data
-        place = self.buffer.index(mark) + len(mark)
-        taken, self.buffer = self.buffer[:place], self.buffer[place:]
-        return taken
-
-    def ended(self) -> bool:
-        """Whether the gateway has gone, and sent nothing more before."""
-        try:
-            return self.buffer + self.socket.recv(65536) == b""
-        except ConnectionResetError:
-            return self.buffer == b""
+IDLE = close_of(1001, b"no byte either way for too long")
+STOPPING = close_of(1001)
+BROKE = close_of(1011)
+REVOKED = close_of(1008, b"credential revoked")
+EXPIRED = close_of(1008, b"credential expired")
 
 
 @pytest.fixture(scope="module")
@@ -120,58 +60,10 @@ def live_gateway(tmp_path_factory: pytest.TempPathFactory, listening: Upstream) 
         yield gateway
 
 
-@contextmanager
-def opened_gateway(folders: pytest.TempPathFactory, upstream: Upstream, **settings: Any) -> Iterator[RunningGateway]:
-    live = f"http://127.0.0.1:{upstream.port}"
-    rest = socket.create_server(("127.0.0.1", 0))
-    with closing(rest):
-        nobody = f"http://127.0.0.1:{rest.getsockname()[1]}"
-        folder = folders.mktemp("live")
-        upstreams = {"live": live, "rest": nobody}
-        with running_gateway(folder, policy=POLICY + LIVE, upstreams=upstreams, **settings) as gateway:
-            yield gateway
-
-
 @pytest.fixture
 def gateway(live_gateway: RunningGateway) -> RunningGateway:
     live_gateway.forget()
     return live_gateway
-
-
-@contextmanager
-def tunnel(
-    gateway: RunningGateway, upstream: Upstream, key: Key | None = None, *, client_socket: RawClient | None = None
-) -> Iterator[tuple[RawClient, Leg]]:
-    """A WebSocket that is open, both ends in hand."""
-    line = (key or gateway.keys.a).line
-    with client_socket or RawClient(gateway.port) as client:
-        client.send(get(b"/live", *HANDSHAKE, authorization=line))
-        leg = upstream.accept()
-        leg.read_until(b"\r\n\r\n")
-        leg.socket.sendall(SWITCHING)
-        client.read_until(b"\r\n\r\n")
-        yield client, leg
-
-
-def ending(gateway: RunningGateway) -> tuple[Verdict, Reason | None, int]:
-    """The one outcome of the tunnel, once it is there."""
-    gateway.until(lambda: bool(gateway.outcomes), "an outcome")
-    (outcome,) = gateway.outcomes
-    assert gateway.in_flight == 0
-    return outcome.verdict, outcome.reason, outcome.status
-
-
-def fill(sender: socket.socket, piece: bytes) -> int:
-    """Bytes that were taken before nobody took more for a while."""
-    taken = 0
-    sender.settimeout(0.2)
-    try:
-        while True:
-            taken += sender.send(piece)
-    except TimeoutError:
-        return taken
-    finally:
-        sender.settimeout(SAFETY_SECONDS)
 
 
 # -- the opening
@@ -355,12 +247,13 @@ def test_an_upstream_that_switches_to_something_else_is_at_fault(
 
 
 def test_bytes_pass_both_ways_as_they_are(gateway: RunningGateway, upstream: Upstream) -> None:
-    noise = bytes(range(256)) * 300
+    noise = b"HTTP/1.1 200 OK\r\n\r\n" + bytes(range(256)) * 300
+    question, answer = frame(noise, BINARY, masked=True) + SAID, frame(noise, BINARY) + TEXT
     with tunnel(gateway, upstream) as (client, leg):
-        client.send(b"GET /admin HTTP/1.1\r\n\r\n" + noise + b"end")
-        up = leg.read_until(b"end")
-        leg.socket.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + noise + b"end")
-        down = client.read_until(b"end")
+        client.send(question)
+        up = leg.read_until(SAID)
+        leg.socket.sendall(answer)
+        down = client.read_until(TEXT)
         gateway.pass_time(IDLE_SECONDS - 1)
         leg.socket.sendall(TEXT)
         client.read_until(TEXT)
@@ -369,8 +262,7 @@ def test_bytes_pass_both_ways_as_they_are(gateway: RunningGateway, upstream: Ups
         leg.socket.close()
         assert client.is_ended()
 
-    assert up == b"GET /admin HTTP/1.1\r\n\r\n" + noise + b"end"
-    assert down == b"HTTP/1.1 200 OK\r\n\r\n" + noise + b"end"
+    assert (up, down) == (question, answer)
     assert ending(gateway) == (Verdict.ALLOWED, None, 101)
     outcome = gateway.outcomes[0]
     assert (outcome.bytes_in, outcome.bytes_out) == (len(up), len(down) + len(TEXT))
@@ -380,14 +272,14 @@ def test_bytes_pass_both_ways_as_they_are(gateway: RunningGateway, upstream: Ups
 
 def test_what_comes_before_the_101_waits_for_it(gateway: RunningGateway, upstream: Upstream) -> None:
     with RawClient(gateway.port) as client:
-        client.send(with_keys(gateway, get(b"/live", *HANDSHAKE)) + TEXT)
+        client.send(with_keys(gateway, get(b"/live", *HANDSHAKE)) + SAID)
         leg = upstream.accept()
         leg.read_until(b"\r\n\r\n")
         gateway.settle()
         assert leg.buffer == b""
         leg.socket.sendall(SWITCHING)
 
-        assert leg.read_until(TEXT) == TEXT
+        assert leg.read_until(SAID) == SAID
         leg.socket.close()
 
 
@@ -395,7 +287,7 @@ def test_what_comes_before_the_101_waits_for_it(gateway: RunningGateway, upstrea
 def test_k27_a_side_that_is_not_read_is_not_sent_more_than_it_takes(
     gateway: RunningGateway, upstream: Upstream, side: str
 ) -> None:
-    piece = b"\x82\x02ab" * 16384
+    piece = frame(b"x" * 65536, BINARY, masked=side == "upstream")
     with tunnel(gateway, upstream, client_socket=RawClient(gateway.port, receive_buffer_bytes=4096)) as (client, leg):
         taken = client.send_as_much_as_goes(piece) if side == "upstream" else fill(leg.socket, piece)
         assert taken < 32 * 2**20  # the kernel's buffers, and not the gateway's memory
@@ -438,8 +330,8 @@ def test_r13_a_client_that_leaves_ends_the_upstream_too(
 
 def test_after_a_close_frame_it_does_not_matter_who_leaves_first(gateway: RunningGateway, upstream: Upstream) -> None:
     with tunnel(gateway, upstream) as (client, leg):
-        leg.socket.sendall(TEXT + GOING_AWAY)
-        client.read_until(GOING_AWAY)
+        leg.socket.sendall(TEXT + STOPPING)
+        client.read_until(STOPPING)
         client.close()
 
         assert leg.ended()
@@ -461,28 +353,28 @@ def test_a_silent_tunnel_ends(gateway: RunningGateway, upstream: Upstream) -> No
     with tunnel(gateway, upstream) as (client, leg):
         gateway.pass_time(IDLE_SECONDS + 1)
 
-        assert client.read_to_end() == GOING_AWAY
+        assert client.read_to_end() == IDLE
         assert leg.ended()
     assert ending(gateway) == (Verdict.CLIENT_GONE, None, 101)
 
 
 @pytest.mark.parametrize(
-    ("sent", "told"),
+    ("sent", "passed", "told"),
     [
-        (b"", NOT_ALLOWED),
-        (TEXT, NOT_ALLOWED),
-        (TEXT[:-1], b""),  # a byte of ours would be taken for the last one of the text
-        (TEXT + GOING_AWAY, b""),
+        (b"", b"", REVOKED),
+        (TEXT, TEXT, REVOKED),
+        (TEXT + TEXT[:1], TEXT, REVOKED),  # half a head does not pass
+        (TEXT[:-1], TEXT[:-1], b""),  # a byte of ours would be taken for the last one of the text
+        (TEXT + STOPPING, TEXT + STOPPING, b""),
     ],
 )
 def test_a36_a_key_that_is_revoked_ends_its_websockets(
-    gateway: RunningGateway, upstream: Upstream, sent: bytes, told: bytes
+    gateway: RunningGateway, upstream: Upstream, sent: bytes, passed: bytes, told: bytes
 ) -> None:
     key = gateway.new_key("READ")
     with tunnel(gateway, upstream, key) as (client, leg):
         leg.socket.sendall(sent)
-        if sent:
-            client.read_until(sent)
+        assert client.read_until(passed) == passed
         gateway.pass_time(1.5)
         assert gateway.in_flight == 1
         with open_key_service(gateway.settings.store) as service:
@@ -502,8 +394,18 @@ def test_a36_a_key_that_expires_ends_its_websockets(gateway: RunningGateway, ups
         assert gateway.in_flight == 1
         gateway.pass_time(3.0)
 
-        assert client.read_to_end() == NOT_ALLOWED
+        assert client.read_to_end() == EXPIRED
     assert ending(gateway) == (Verdict.REFUSED, Reason.TOKEN_EXPIRED, 101)
+
+
+def test_a_client_that_waited_for_its_upstream_is_let_go_too(gateway: RunningGateway, upstream: Upstream) -> None:
+    key = gateway.new_key("READ", expires_at=gateway.clock.now() + 5.0)
+    with tunnel(gateway, upstream, key) as (client, _):
+        client.send_as_much_as_goes(frame(b"x" * 65536, BINARY, masked=True))
+        gateway.pass_time(6.0)
+
+        assert ending(gateway) == (Verdict.REFUSED, Reason.TOKEN_EXPIRED, 101)
+        gateway.until(lambda: gateway.client_connections == 0, "the end of the connection")
 
 
 def test_a_key_that_memory_has_forgotten_is_looked_up_again(gateway: RunningGateway, upstream: Upstream) -> None:
@@ -519,10 +421,13 @@ def test_a_key_that_memory_has_forgotten_is_looked_up_again(gateway: RunningGate
 
 
 def test_a_drain_ends_websockets_with_a_word(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> None:
-    with opened_gateway(tmp_path_factory, upstream) as gateway, tunnel(gateway, upstream) as (client, leg):
-        gateway.stop()
+    with (
+        opened_gateway(tmp_path_factory, upstream, drain=30.0) as gateway,
+        tunnel(gateway, upstream) as (client, leg),
+    ):
+        gateway.stop()  # at once: nothing is waited for
 
-        assert client.read_to_end() == GOING_AWAY
+        assert client.read_to_end() == STOPPING
         assert leg.ended()
         assert [outcome.verdict for outcome in gateway.outcomes] == [Verdict.ALLOWED]
 
@@ -538,13 +443,13 @@ def test_a_websocket_over_tls_is_a_tunnel_too(tmp_path_factory: pytest.TempPathF
         leg.read_until(b"\r\n\r\n")
         leg.socket.sendall(SWITCHING)
         assert answer_of(client).startswith(b"HTTP/1.1 101 ")
-        client.sendall(TEXT)
-        assert leg.read_until(TEXT) == TEXT
+        client.sendall(SAID)
+        assert leg.read_until(SAID) == SAID
         leg.socket.sendall(TEXT)
         assert client.recv(len(TEXT)) == TEXT
         gateway.pass_time(IDLE_SECONDS + 1)
 
-        assert client.recv(len(GOING_AWAY)) == GOING_AWAY
+        assert client.recv(len(IDLE)) == IDLE
         assert leg.ended()
 
 
@@ -580,5 +485,31 @@ def test_websockets_take_a_part_of_the_places_and_not_all(
             assert (answer.status, answer.reason) == (503, "overloaded")
         gateway.until(lambda: gateway.in_flight == 0, "the end of both")
         with tunnel(gateway, upstream) as (client, leg):
-            client.send(TEXT)
-            assert leg.read_until(TEXT) == TEXT
+            client.send(SAID)
+            assert leg.read_until(SAID) == SAID
+
+
+def test_websockets_that_are_opened_at_once_take_no_more_places(
+    tmp_path_factory: pytest.TempPathFactory, upstream: Upstream
+) -> None:
+    # K4
+    with opened_gateway(tmp_path_factory, upstream, max_websockets=1) as gateway:
+        opening = get(b"/live", *HANDSHAKE, authorization=gateway.keys.a.line)
+        with RawClient(gateway.port) as first, RawClient(gateway.port) as second:
+            legs = []
+            for client in (first, second):
+                client.send(opening)
+                legs.append(upstream.accept())
+                legs[-1].read_until(b"\r\n\r\n")
+            legs[0].socket.sendall(SWITCHING)
+            first.read_until(b"\r\n\r\n")
+            legs[1].socket.sendall(SWITCHING)
+            answer = second.read()
+
+            assert (answer.status, answer.reason) == (503, "overloaded")
+            assert legs[1].ended()
+            assert gateway.running.gateway.services.tunnels == {"live": 1}
+            first.send(SAID)
+            assert legs[0].read_until(SAID) == SAID
+        gateway.until(lambda: gateway.in_flight == 0, "the end of both")
+        assert gateway.running.gateway.services.tunnels == {"live": 0}

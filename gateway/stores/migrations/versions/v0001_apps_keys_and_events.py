@@ -9,6 +9,22 @@ revision = "0001"
 down_revision = None
 
 
+_APPEND_ONLY = {
+    "sqlite": (
+        "CREATE TRIGGER key_events_no_update BEFORE UPDATE ON key_events "
+        "BEGIN SELECT RAISE(ABORT, 'key_events is append-only'); END",
+        "CREATE TRIGGER key_events_no_delete BEFORE DELETE ON key_events "
+        "BEGIN SELECT RAISE(ABORT, 'key_events is append-only'); END",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION key_events_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'key_events is append-only'; END $$",
+        "CREATE TRIGGER key_events_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON key_events "
+        "EXECUTE FUNCTION key_events_append_only()",
+    ),
+}
+
+
 def upgrade() -> None:
     """From an empty store."""
     op.create_table(
@@ -39,7 +55,7 @@ def upgrade() -> None:
     op.create_index("ix_keys_app_id", "keys", ["app_id"])
     op.create_table(
         "key_events",
-        sa.Column("position", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("position", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
         sa.Column("key_id", sa.Text),
         sa.Column("app_id", sa.Text, nullable=False),
         sa.Column("event", sa.Text, nullable=False),
@@ -50,8 +66,5 @@ def upgrade() -> None:
     )
     op.create_index("ix_key_events_key_id", "key_events", ["key_id"])
     op.create_index("ix_key_events_app_id", "key_events", ["app_id"])
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER key_events_no_{change.lower()} BEFORE {change} ON key_events "
-            "BEGIN SELECT RAISE(ABORT, 'key_events is append-only'); END"
-        )
+    for statement in _APPEND_ONLY[op.get_bind().dialect.name]:
+        op.execute(statement)
