@@ -118,15 +118,23 @@ def _stop(process: Process) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def wait_until_listening(process: Process, port: int, *, limit_seconds: float = 20.0) -> float:
-    """Wait for a listener on `port`; the seconds that took. Raises: CannotRun"""
+def wait_until_listening(process: Process, port: int, *, limit_seconds: float = 20.0, answers: bool = False) -> float:
+    """Wait for a listener on `port`; the seconds that took. Raises: CannotRun
+
+    `answers`: until it answers, for those that listen before they are ready.
+    """
     begin = time.monotonic()
     while time.monotonic() - begin < limit_seconds:
         if not process.is_running:
             raise CannotRun(f"{process.name} ended at once: {process.last_words()}")
 
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
-            return time.monotonic() - begin
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0) as client:
+            if not answers:
+                return time.monotonic() - begin
+
+            client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            if client.recv(1):
+                return time.monotonic() - begin
 
         time.sleep(0.01)
     raise CannotRun(f"{process.name} did not listen within {limit_seconds:.0f} s: {process.last_words()}")

@@ -173,8 +173,7 @@ def main() -> int:
         upstream_folder = folder / "upstream"
         site_folder.mkdir()
         upstream_folder.mkdir()
-        policy = site_folder / "policy.yaml"
-        policy.write_bytes(bearergate.SHIPPED.read_bytes())
+        policy = bearergate.copy_shipped(site_folder)
         upstream = Upstream(upstream_folder, other, stack)
         service = bearergate.start_proxy(Site(site_folder, core, upstream.port), stack, policy)
         world.keys.append(Key(service.token))

@@ -48,10 +48,17 @@ def start_proxy(site: Site, stack: ExitStack, policy: Path | None = None, admin_
     return _start("bearergate", command, free_port(), site, stack, policy=policy, admin_port=admin_port)
 
 
+def copy_shipped(folder: Path) -> Path:
+    """The shipped policy and its schema in `folder`; the policy's path."""
+    for path in (SHIPPED, SHIPPED.with_suffix(".graphql")):
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder / SHIPPED.name
+
+
 def _start_with_many_routes(site: Site, stack: ExitStack) -> Service:
     policy = site.folder / "policy"
     policy.mkdir()
-    (policy / "reference.yaml").write_bytes(SHIPPED.read_bytes())
+    copy_shipped(policy)
     lines = ["version: 1", "routes:"]
     for number in range(_MANY_ROUTES):
         path = f"/many/{number % 100}/group{number // 100}/items" + ("/{id}" if number % 2 else "")
@@ -117,7 +124,7 @@ def _start(
         **(env or {}),
     }
     process = stack.enter_context(started(name, command, core=site.core, folder=site.folder, env=variables))
-    return Service(port, (process,), wait_until_listening(process, port), token, user_tokens, log)
+    return Service(port, (process,), wait_until_listening(process, port, answers=True), token, user_tokens, log)
 
 
 def _make_key(store: str) -> tuple[str, str]:
