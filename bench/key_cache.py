@@ -37,10 +37,11 @@ def measure_key_cache(candidate: str, core: int, keys: int = KEYS) -> Held:
 
     taskset = program("taskset")
     pin = [taskset, "--cpu-list", str(core)] if taskset is not None else []
+    # -P: the folder that the bench was started in holds the sources, and would come first.
     path = os.pathsep.join([str(COMPILED), str(ROOT)] if is_compiled else [str(ROOT)])
     try:
         done = subprocess.run(
-            [*pin, sys.executable, "-m", "bench.apps.key_cache", str(keys)],
+            [*pin, sys.executable, "-P", "-m", "bench.apps.key_cache", str(keys)],
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_SECONDS,
