@@ -21,6 +21,7 @@ from gateway.core.fields import FieldNames
 from gateway.core.reasons import Reason, Refusal
 from tests.core.samples import Headers, facts, facts_or_refusal
 from tests.core.test_fields import DROPPED
+from tests.support.values import field_names
 
 
 def refused(answer: object) -> Reason:
@@ -517,5 +518,5 @@ def test_a_request_is_the_same_with_another_credential_or_other_fields() -> None
 
     assert (authorized.authorization, authorized.fields) == (b"Bearer x", before.fields)
     assert (changed.authorization, changed.fields) == (b"Bearer x", [b"a: ", b"1", b"\r\n"])
-    same = [name for name in RequestFacts.__slots__ if name not in ("authorization", "fields")]
+    same = [name for name in field_names(RequestFacts) if name not in ("authorization", "fields")]
     assert [getattr(changed, name) for name in same] == [getattr(before, name) for name in same]

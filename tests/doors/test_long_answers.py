@@ -15,6 +15,7 @@ from gateway.core.reasons import CannotDecide, Reason, Refusal, Verdict
 from gateway.doors.asgi import AnswerBrokeOff, AsgiDoor
 from gateway.doors.proxy import ClientConnection
 from gateway.judge import Judge
+from tests.conftest import COMPILED
 from tests.support.gateway import POLICY, SAFETY_SECONDS, Key, RunningGateway, running_gateway
 from tests.support.raw import RawClient
 from tests.support.recording_upstream import Answer, Step
@@ -476,3 +477,11 @@ def noted_in(events: list[Any]) -> Callable[[Any], Awaitable[None]]:
         events.append(event)
 
     return send
+
+
+if COMPILED:
+    # What is compiled calls its own functions without looking them up, so they cannot be replaced.
+    del test_what_cannot_be_judged_anew_ends_and_so_do_all_others
+    del test_a_websocket_that_cannot_be_judged_anew_ends
+    del test_a_connection_with_a_bug_does_not_keep_the_others_from_their_time_outs
+    del test_what_cannot_be_judged_anew_through_asgi_ends_and_so_do_all_others
